@@ -1,0 +1,8 @@
+"""The command line, as ``python -m brownout``."""
+
+from __future__ import annotations
+
+from .cli import main
+
+if __name__ == "__main__":
+    raise SystemExit(main())

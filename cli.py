@@ -1,0 +1,415 @@
+"""The ``brownout`` command.
+
+Exit status: 0 when all went well, 1 when something ran and failed, 2 when the input was bad.
+"""
+
+from __future__ import annotations
+
+import difflib
+import json
+import sys
+from dataclasses import fields, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+import yaml
+from pydantic import BaseModel
+from rich.console import Console
+from rich.table import Table
+
+from . import __version__
+from .errors import BrownoutError, PolicyError, WorkerError
+
+if TYPE_CHECKING:
+    from .scenarios import Scenario
+    from .trainers.evaluation import Evaluation
+
+app = typer.Typer(
+    help="Train and compare routing-and-stopping policies under production faults.",
+    epilog="Start with:  brownout scenarios list   then   brownout train support-desk --steps 1000000",
+    no_args_is_help=True,
+    rich_markup_mode="markdown",
+    pretty_exceptions_enable=False,
+    context_settings={"help_option_names": ["-h", "--help"]},
+)
+scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
+app.add_typer(scenarios_app, name="scenarios")
+out = Console()
+err = Console(stderr=True)
+
+ScenarioArgument = Annotated[str, typer.Argument(metavar="SCENARIO", help="Built-in name or YAML file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. limits.budget_usd=0.5. Repeatable."),
+]
+ProfileOption = Annotated[str, typer.Option("--profile", help="Fault profile: clean, production, hostile.")]
+IntensityOption = Annotated[float, typer.Option("--intensity", min=0, help="Scales every fault; 0 is none.")]
+EpisodesOption = Annotated[int, typer.Option("--episodes", min=2, help="Evaluation episodes per policy.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed; equal seeds give equal results.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _load(scenario: str, overrides: list[str] | None) -> Scenario:
+    from .scenarios import load_scenario
+
+    return load_scenario(scenario, overrides or [])
+
+
+def _shown(value: Any) -> Any:
+    """Plain data of a scenario; a null is left out only where leaving it out means the same."""
+    if isinstance(value, BaseModel):
+        known = type(value).model_fields
+        kept = ((name, item) for name, item in value if item is not None or known[name].get_default() is not None)
+        return {name: _shown(item) for name, item in kept}
+    if isinstance(value, dict):
+        return {name: _shown(item) for name, item in value.items()}
+    return [_shown(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
+def _print_json(value: Any) -> None:
+    print(json.dumps(value, indent=2))
+
+
+@app.callback(invoke_without_command=True)
+def _root(
+    version: Annotated[bool, typer.Option("--version", help="Print the version and exit.")] = False,
+) -> None:
+    if version:
+        print(__version__)
+        raise typer.Exit
+
+
+# ---------------------------------------------------------------- scenarios
+
+
+@scenarios_app.command("list")
+def scenarios_list(as_json: JsonOption = False) -> None:
+    """List the built-in scenarios."""
+    from .scenarios import builtin_scenarios, load_scenario
+
+    rows = [load_scenario(name) for name in builtin_scenarios()]
+    if as_json:
+        _print_json([{"name": s.name, "env": s.env, "profiles": list(s.profiles), "description": s.description.strip(),
+                      "hash": s.hash} for s in rows])  # fmt: skip
+        return
+    table = Table("name", "profiles", "what it is")
+    for s in rows:
+        first = " ".join(s.description.split()).split(". ")[0].rstrip(".")
+        table.add_row(s.name, ", ".join(s.profiles), first)
+    out.print(table)
+    out.print("More: brownout scenarios show NAME", highlight=False)
+
+
+@scenarios_app.command("show")
+def scenarios_show(scenario: ScenarioArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
+    """Print a scenario in full, defaults and overrides filled in."""
+    loaded = _load(scenario, overrides)
+    data = _shown(loaded)
+    if as_json:
+        _print_json(data)
+    else:
+        print(yaml.safe_dump(data, sort_keys=False, allow_unicode=True, width=110), end="")
+
+
+@scenarios_app.command("check")
+def scenarios_check(
+    scenario: Annotated[list[str] | None, typer.Argument(help="Names or files; default: all built-in ones.")] = None,
+    overrides: SetOption = None,
+    episodes: EpisodesOption = 500,
+    as_json: JsonOption = False,
+) -> None:
+    """Check that scenarios are valid, playable in every profile and neither trivial nor hopeless."""
+    from .scenarios import builtin_scenarios
+    from .trainers.checking import check_scenario
+
+    reports = [check_scenario(_load(name, overrides), episodes=episodes) for name in scenario or builtin_scenarios()]
+    if as_json:
+        _print_json([report.to_dict() for report in reports])
+    else:
+        for report in reports:
+            out.print(report.to_text(), highlight=False)
+    if not all(report.ok for report in reports):
+        raise typer.Exit(1)
+
+
+@scenarios_app.command("schema")
+def scenarios_schema() -> None:
+    """Print the JSON schema of scenario files, for editors."""
+    from .scenarios import json_schema
+
+    print(json_schema())
+
+
+@app.command("faults")
+def faults_list(as_json: JsonOption = False) -> None:
+    """List the fault effects with their parameters and metadata."""
+    from .faults import describe_faults
+
+    rows = describe_faults()
+    if as_json:
+        print(json.dumps(rows, indent=2, default=str))
+        return
+    table = Table("fault", "family", "kind", "what it does and its parameters")
+    for row in rows:
+        parameters = ", ".join(f"{p['name']}={p['default']}" for p in row["parameters"])
+        kind = f"{row['visibility']}, {row['duration']}"
+        table.add_row(row["name"], row["category"], kind, f"{row['summary']} [dim]{parameters}[/]")
+    out.print(table)
+
+
+# ---------------------------------------------------------------- train
+
+
+@app.command()
+def train(
+    scenario: ScenarioArgument,
+    steps: Annotated[int, typer.Option(min=1, help="Environment steps of the training.")] = 3_000_000,
+    seed: SeedOption = 0,
+    profile: ProfileOption = "production",
+    intensity: IntensityOption = 1.0,
+    folder: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/SCENARIO.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
+    overrides: SetOption = None,
+    option: Annotated[
+        list[str] | None,
+        typer.Option("--option", metavar="NAME=VALUE", help="PPO option, e.g. lanes=1024. See `brownout options`."),
+    ] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Ray: whole trainings side by side, the best is kept.")] = 1,
+    sweep: Annotated[Path | None, typer.Option(help="Ray: YAML file of option: [values], the best is kept.")] = None,
+    workers: Annotated[int, typer.Option(min=1, help="Ray: one training, gradients data-parallel over N.")] = 1,
+    collectors: Annotated[int, typer.Option(min=0, help="Ray: N rollout actors (dear environments).")] = 0,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; default: a local one.")] = None,
+    tensorboard: Annotated[bool, typer.Option("--tensorboard", help="Also write TensorBoard events.")] = False,
+    episodes: EpisodesOption = 5000,
+    evaluate: Annotated[bool, typer.Option(help="Compare with every baseline afterwards.")] = True,
+    quiet: Annotated[bool, typer.Option("--quiet", help="No progress display.")] = False,
+    as_json: JsonOption = False,
+) -> None:
+    """Train a policy with PPO, then compare it with every baseline on held-out episodes.
+
+    Runs in this process; --seeds, --sweep, --workers and --collectors use Ray. Ctrl-C keeps a checkpoint.
+    """
+    from .trainers.api import train as run
+    from .trainers.ppo import PPOConfig
+
+    loaded = _load(scenario, overrides)
+    config = replace(PPOConfig(), **_options(option or [], PPOConfig)) if option else PPOConfig()
+    folder = folder or Path("runs") / loaded.name
+    result = run(
+        loaded, steps=steps, seed=seed, profile=profile, intensity=intensity, out=folder, resume=resume, config=config,
+        workers=workers, collectors=collectors, seeds=seeds, sweep=sweep, address=address,
+        progress=not (quiet or as_json), tensorboard=tensorboard,
+    )  # fmt: skip
+    said = out if not as_json else err
+    rate = result.steps / result.seconds if result.seconds else 0.0
+    state = "interrupted after" if result.interrupted else "trained"
+    said.print(f"{state} {result.steps:,} steps in {result.seconds:.1f} s ({rate:,.0f}/s); policy in {folder}",
+               highlight=False)  # fmt: skip
+    for warning in result.warnings:
+        said.print(f"note: {warning}", highlight=False)
+    if evaluate and not result.interrupted:
+        table = _compare(result.policy, loaded, profile, intensity, episodes, said)
+        _show(table, as_json)
+    elif as_json:
+        _print_json({"steps": result.steps, "seconds": result.seconds, "out": str(folder)})
+    if result.interrupted:
+        raise typer.Exit(1)
+
+
+def _options(assignments: list[str], config: type) -> dict[str, Any]:
+    known = sorted({f.name for f in fields(config)} - {"steps", "seed"})  # these have a flag of their own
+    values: dict[str, Any] = {}
+    for assignment in assignments:
+        name, sign, text = assignment.partition("=")
+        if name in ("steps", "seed"):
+            raise PolicyError(f"--option {assignment!r}: use --{name}")
+        if not sign or name not in known:
+            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
+            hint = f" (did you mean {near[0]!r}?)" if near and name not in known else ""
+            what = "write NAME=VALUE" if name in known else f"no option {name!r}{hint}"
+            raise PolicyError(f"--option {assignment!r}: {what}; names: {', '.join(known)}")
+        try:
+            value = yaml.safe_load(text)
+            # YAML reads 1e-3 as text; none is what people write for YAML's null
+            value = (None if value.lower() == "none" else float(value)) if isinstance(value, str) else value
+        except (yaml.YAMLError, ValueError):
+            raise PolicyError(f"--option {assignment!r}: {text!r} is not a number or list of numbers") from None
+        values[name] = tuple(value) if isinstance(value, list) else value
+    return values
+
+
+@app.command("options")
+def options_list(as_json: JsonOption = False) -> None:
+    """List the PPO options with their defaults."""
+    from .trainers.ppo import PPOConfig
+
+    rows = [(f.name, f.default, f.metadata.get("help", "")) for f in fields(PPOConfig)]
+    if as_json:
+        _print_json([{"name": n, "default": d, "help": h} for n, d, h in rows])
+        return
+    table = Table("option", "default", "meaning")
+    for name, default, text in rows:
+        table.add_row(name, str(default), text)
+    out.print(table)
+
+
+def _compare(
+    policy: Any, scenario: Scenario, profile: str, intensity: float, episodes: int, console: Console
+) -> Evaluation:
+    from .envs.router_core import RouterCore
+    from .trainers.baselines import applicable_baselines
+    from .trainers.evaluation import evaluate as run
+
+    core = RouterCore(scenario, 1, profile=profile, intensity=intensity)
+    rivals = {name: f"baseline:{name}" for name in applicable_baselines(core)}
+    with console.status("evaluating"):
+        return run({"trained": policy, **rivals}, scenario, episodes=episodes, profile=profile, intensity=intensity)
+
+
+def _show(evaluation: Evaluation, as_json: bool) -> None:
+    from .trainers.tables import print_evaluation, verdict
+
+    if as_json:
+        print(evaluation.to_json())
+        return
+    print_evaluation(evaluation, out)
+    if len(evaluation.rows) > 1:
+        out.print(verdict(evaluation), highlight=False)
+
+
+# ---------------------------------------------------------------- evaluate, rollout, export
+
+
+@app.command("evaluate")
+def evaluate_command(
+    policy: Annotated[
+        list[str], typer.Argument(metavar="POLICY...", help="Artefact folders or baseline:NAME; the first is compared.")
+    ],
+    scenario: Annotated[str, typer.Option("--scenario", "-s", help="Built-in name or YAML file.")],
+    episodes: EpisodesOption = 5000,
+    seed: SeedOption = 0,
+    profile: ProfileOption = "production",
+    intensity: IntensityOption = 1.0,
+    split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
+    lanes: Annotated[int, typer.Option(min=1, help="Lanes; changes speed, not results.")] = 512,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Evaluate policies on the same episodes: utility, success, cost, latency, paired differences."""
+    from .trainers.evaluation import evaluate as run
+
+    loaded = _load(scenario, overrides)
+    with err.status("evaluating"):
+        table = run(
+            policy,
+            loaded,
+            episodes=episodes,
+            profile=profile,
+            intensity=intensity,
+            split=split,
+            seed=seed,
+            lanes=lanes,
+        )
+    _show(table, as_json)
+
+
+@app.command()
+def rollout(
+    scenario: ScenarioArgument,
+    policy: Annotated[str, typer.Option("--policy", "-p", help="Artefact folder or baseline:NAME.")] = (
+        "baseline:cheapest-first"
+    ),
+    seed: SeedOption = 0,
+    episode: Annotated[int, typer.Option(min=0, help="Number of the episode; as in an evaluation.")] = 0,
+    profile: ProfileOption = "production",
+    intensity: IntensityOption = 1.0,
+    split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
+    show_faults: Annotated[bool, typer.Option("--show-faults", help="Also print which faults struck.")] = False,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Play one episode and print it as a timeline."""
+    from dataclasses import asdict
+
+    from .envs.router_core import RouterCore
+    from .trainers.evaluation import resolve_policy
+    from .trainers.narrate import tell
+
+    core = RouterCore(_load(scenario, overrides), 1, profile=profile, intensity=intensity, split=split)
+    name, actor = resolve_policy(policy, core)
+    story = tell(actor, core, seed, episode)
+    if as_json:
+        data = asdict(story)
+        if not show_faults:
+            del data["injections"]
+        _print_json(
+            {
+                "scenario": core.scenario.name,
+                "profile": profile,
+                "seed": seed,
+                "episode": episode,
+                "policy": name,
+                **data,
+            }
+        )
+        return
+    print(f"{core.scenario.name}, profile {profile}, seed {seed}, episode {episode}, policy {name}")
+    print("\n".join(story.lines))
+    cost, seconds = story.totals["cost_usd"], story.totals["latency_s"]
+    print(f"utility {story.utility:+.4f}: {story.outcome.replace('_', ' ')}, ${cost:.4f}, {seconds:.1f} s")
+    if show_faults:
+        print("faults that struck:" if story.injections else "no fault struck")
+        for row in story.injections:
+            print(f"  {row['time_s']:9.2f} s  {row['fault']} on {row['service']} (call {row['number']})")
+
+
+@app.command()
+def export(
+    policy: Annotated[Path, typer.Argument(metavar="POLICY", help="Artefact folder.")],
+    target: Annotated[Path, typer.Argument(metavar="FILE", help="ONNX file to write.")],
+) -> None:
+    """Export a trained policy to ONNX."""
+    from .trainers.artefact import load_policy
+    from .trainers.onnx_export import export_onnx
+
+    export_onnx(load_policy(policy), target)
+    out.print(f"wrote {target}", highlight=False)
+
+
+@app.command()
+def demo(
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2_000_000,
+    episodes: EpisodesOption = 10_000,
+    seed: SeedOption = 0,
+    folder: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("runs/demo"),
+) -> None:
+    """Train on support-desk under production faults and compare with every baseline. Takes about a minute."""
+    from .trainers.demo import run_demo
+
+    run_demo(steps=steps, episodes=episodes, seed=seed, out=folder, console=out)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Run the command line and return its exit status."""
+    try:
+        result = app(args=arguments, standalone_mode=False, prog_name="brownout")
+        return int(result) if isinstance(result, int) else 0
+    except BrownoutError as error:
+        err.print("[bold red]error:[/]", end=" ")
+        print(error, file=sys.stderr)  # plain, for brackets in it are no markup
+        return 1 if isinstance(error, WorkerError) else 2
+    except typer.Exit as stop:
+        return stop.exit_code
+    except typer.Abort:
+        return 1
+    except Exception as error:
+        show = getattr(error, "show", None)  # click's usage errors know how to show themselves
+        if show is None:
+            raise
+        show()
+        return int(getattr(error, "exit_code", 2))
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

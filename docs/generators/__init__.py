@@ -1,0 +1,1 @@
+"""What fills the generated parts of the documentation."""

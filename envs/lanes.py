@@ -1,0 +1,237 @@
+"""The lane core: a simulation as arrays over ``N`` lanes, one lane being one running episode.
+
+Physics is written once, in a subclass of :class:`LaneCore`. The batched environment
+(:mod:`brownout.envs.vector`), the scalar environment (:mod:`brownout.envs.scalar`) and the trainers' fast
+path are faces of the same core; they differ only in when they begin the next episode and in what they
+return.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Any, ClassVar
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import PolicyError
+from ..rewards import compile_reward
+from ..scenarios.columns import Column
+from ..scenarios.loading import load_scenario
+from ..scenarios.schema import Scenario
+from .streams import episode_keys
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+
+
+@dataclass(slots=True)
+class LaneStep:
+    """One step of all lanes, with ended lanes already in their next episode (same-step autoreset).
+
+    Args:
+        observation: ``(N, D)`` float32; for an ended lane that of its new episode.
+        reward: ``(N,)`` float64.
+        terminated: ``(N,)`` bool.
+        truncated: ``(N,)`` bool.
+        mask: ``(N, A)`` bool, the actions allowed next.
+        components: ``(N, C)`` float64, what the step cost and gained.
+        ended: ``(m,)`` lanes whose episode ended in this step.
+        final_observation: ``(m, D)`` float32, the last observation of those episodes.
+        outcome: ``(m,)`` int8, index into ``outcome_names``.
+    """
+
+    observation: NDArray[np.float32]
+    reward: F64
+    terminated: Bools
+    truncated: Bools
+    mask: Bools
+    components: F64
+    ended: I64
+    final_observation: NDArray[np.float32]
+    outcome: NDArray[np.int8]
+
+
+class LaneCore(ABC):
+    """Arrays and life cycle that every simulation shares.
+
+    Args:
+        scenario: built-in name, path, mapping or scenario.
+        num_lanes: number of lanes ``N``.
+        profile: fault profile of the scenario.
+        intensity: scales every fault of the profile; 0 switches them off.
+        split: ``train`` or ``eval``: disjoint sets of episodes.
+        max_episode_steps: steps after which an episode is truncated; default: the scenario's.
+
+    Raises:
+        ScenarioError: if the scenario, profile or split cannot be used.
+    """
+
+    action_names: tuple[str, ...]
+    observation_columns: tuple[Column, ...]
+    component_names: ClassVar[tuple[str, ...]]
+    outcome_names: ClassVar[tuple[str, ...]]
+    _saved: ClassVar[tuple[str, ...]] = ("seeds", "episodes", "keys", "steps")
+
+    def __init__(
+        self,
+        scenario: Any,
+        num_lanes: int,
+        *,
+        profile: str,
+        intensity: float,
+        split: str,
+        max_episode_steps: int | None,
+    ) -> None:
+        from ..errors import ScenarioError
+
+        if num_lanes < 1:
+            raise ScenarioError(f"num_envs: got {num_lanes!r}; allowed: 1 or more")
+        if split not in ("train", "eval"):
+            raise ScenarioError(f"split: got {split!r}; allowed: train, eval")
+        if not 0.0 <= intensity <= 100.0:
+            raise ScenarioError(f"intensity: got {intensity!r}; allowed: 0 to 100")
+        if max_episode_steps is not None and max_episode_steps < 1:
+            raise ScenarioError(f"max_episode_steps: got {max_episode_steps!r}; allowed: 1 or more")
+        self.scenario: Scenario = load_scenario(scenario)
+        self.num_lanes = num_lanes
+        self.profile = profile
+        self.intensity = intensity
+        self.split = split
+        self.max_steps = max_episode_steps or self.scenario.limits.max_steps
+        limits = self.scenario.limits
+        self.reward_function, self.preference_source = compile_reward(
+            self.scenario.reward, self.scenario.preferences, limits.budget_usd, limits.deadline_s
+        )
+        self.all_lanes = np.arange(num_lanes)
+        self.seeds = np.zeros(num_lanes, np.uint64)
+        self.episodes = np.full(num_lanes, -1, np.int64)
+        self.keys = np.zeros(num_lanes, np.uint64)
+        self.steps = np.zeros(num_lanes, np.int64)
+        self.preferences: dict[str, F64] = {}
+        self.components: F64 = np.zeros((num_lanes, len(self.component_names)))
+        self.reward: F64 = np.zeros(num_lanes)
+        self.terminated: Bools = np.zeros(num_lanes, np.bool_)
+        self.truncated: Bools = np.zeros(num_lanes, np.bool_)
+        self.outcome = np.zeros(num_lanes, np.int8)
+
+    # ---------------------------------------------------------------- life cycle
+
+    def seed(self, lanes: I64, seeds: Iterable[int]) -> None:
+        """Give ``lanes`` their seeds; their next episode is number 0.
+
+        Raises:
+            PolicyError: if a seed is negative or needs more than 64 bits.
+        """
+        numbers = [int(s) for s in seeds]
+        bad = [s for s in numbers if not 0 <= s < 1 << 64]
+        if bad:
+            raise PolicyError(f"seed: got {bad[0]}; allowed: 0 to 2**64 - 1")
+        self.seeds[lanes] = np.array(numbers, dtype=np.uint64)
+        self.episodes[lanes] = -1
+
+    def begin(self, lanes: I64, episodes: I64 | int | None = None) -> None:
+        """Start the next episode of ``lanes``, or the one with the given index."""
+        number = self.episodes[lanes] + 1 if episodes is None else episodes
+        self.episodes[lanes] = number
+        keys = episode_keys(self.seeds[lanes], self.episodes[lanes], self.split)
+        self.keys[lanes] = keys
+        self.steps[lanes] = 0
+        for name, values in self.preference_source.sample(keys).items():
+            if name not in self.preferences:
+                self.preferences[name] = np.zeros(self.num_lanes)
+            self.preferences[name][lanes] = values
+        self._begin(lanes, keys)
+
+    def advance(self, actions: I64, frozen: I64 | None = None) -> None:
+        """Apply one action per lane and fill reward, components, flags and outcome.
+
+        Args:
+            actions: ``(N,)`` action indices; one that the mask forbids does nothing but use up a step.
+            frozen: lanes whose episode has ended and that this call must leave alone.
+        """
+        self.components = np.zeros(self.components.shape)
+        self.terminated = np.zeros(self.num_lanes, np.bool_)
+        self._advance(actions, frozen)
+        self.steps += 1
+        self.truncated = self.steps >= self.max_steps
+        self.truncated &= ~self.terminated
+        if frozen is not None:
+            self.truncated[frozen] = False
+        if self.truncated.any():
+            self._truncate(np.flatnonzero(self.truncated))
+        self.reward = self.reward_function(self.components, self.preferences)
+        if frozen is not None:
+            self.reward[frozen] = 0.0
+
+    # ---------------------------------------------------------------- for subclasses
+
+    @abstractmethod
+    def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
+        """Set up the state of an episode that starts."""
+
+    @abstractmethod
+    def _advance(self, actions: I64, frozen: I64 | None) -> None:
+        """Apply actions; write components, ``terminated`` and ``outcome``."""
+
+    @abstractmethod
+    def _truncate(self, lanes: I64) -> None:
+        """Settle what is still open in lanes that ran out of steps."""
+
+    @abstractmethod
+    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
+        """Return a fresh ``(n, D)`` observation of ``lanes`` (default: all)."""
+
+    @abstractmethod
+    def mask(self, lanes: I64 | None = None) -> Bools:
+        """Return a fresh ``(n, A)`` array of the allowed actions; no row is all False."""
+
+    @abstractmethod
+    def timeline(self) -> list[str]:
+        """Lines that tell what happened in lane 0, for rendering; empty unless tracing."""
+
+    # ---------------------------------------------------------------- shared services
+
+    def check_actions(self, actions: Any) -> I64:
+        """Return ``actions`` as ``(N,)`` int64.
+
+        Raises:
+            PolicyError: if the shape, type or range is wrong.
+        """
+        array = np.asarray(actions)
+        if array.shape != (self.num_lanes,) or array.dtype.kind not in "iu":
+            raise PolicyError(
+                f"actions: got shape {array.shape} and type {array.dtype}; allowed: ({self.num_lanes},) of integers"
+            )
+        if array.min() < 0 or array.max() >= len(self.action_names):
+            raise PolicyError(
+                f"actions: got values {array.min()} to {array.max()}; allowed: 0 to {len(self.action_names) - 1}"
+            )
+        return array.astype(np.int64)
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Return a copy of every lane's state, enough to continue bit for bit in another process."""
+        state = {name: np.copy(getattr(self, name)) for name in self._saved}
+        state.update({f"preference.{name}": np.copy(values) for name, values in self.preferences.items()})
+        return state
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Continue from :meth:`get_state`.
+
+        Raises:
+            ScenarioError: if the state belongs to another number of lanes or lacks an array.
+        """
+        from ..errors import ScenarioError
+
+        for name in self._saved:
+            array = getattr(self, name)
+            if name not in state or state[name].shape != array.shape:
+                met = "nothing" if name not in state else f"shape {state[name].shape}"
+                raise ScenarioError(f"lane state {name!r}: got {met}; allowed: shape {array.shape}")
+            array[...] = state[name]
+        for key, values in state.items():
+            if key.startswith("preference."):
+                self.preferences[key.removeprefix("preference.")] = np.copy(values)

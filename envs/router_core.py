@@ -1,0 +1,538 @@
+"""Physics of the router: an event-driven clock over calls in flight, for ``N`` lanes at once.
+
+Every call of an episode has a record: a column ``m < M`` of the lane's call arrays. A launched call is fully
+resolved when it is placed (its draws are pure functions), but the lane learns the result only when the clock
+reaches the call's finish. ``wait`` moves the clock there; ``judge`` takes its own time; ``submit``,
+``escalate`` and ``abstain`` end the episode and cancel what still runs, at a cost in proportion to the time
+it ran (plus the share that is due on starting, ``limits.cancel_share``).
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..faults import Calls, Status, Verb
+from ..rewards import COMPONENTS
+from ..scenarios.loading import fault_plan, services_of
+from ..scenarios.schema import RouterScenario
+from ..scenarios.tasks import Outcomes, TaskSource, task_source
+from .lanes import F64, I64, Bools, LaneCore
+from .quantiles import QuantileBank
+from .router_view import RouterView
+from .streams import stream_ids, uniform
+
+
+class Kind(IntEnum):
+    """Kinds of action; the first ``K`` actions are all of kind ``LAUNCH``."""
+
+    LAUNCH = 0
+    WAIT = 1
+    JUDGE = 2
+    REPAIR = 3
+    SUBMIT = 4
+    ESCALATE = 5
+    ABSTAIN = 6
+    NOTHING = 7
+
+
+ACCURACY, COST, LATENCY, LATE, SAFETY, HANDOFF = range(6)
+OUTCOMES = ("success", "wrong_answer", "escalated", "abstained", "limit")
+SUCCESS, WRONG, ESCALATED, ABSTAINED, LIMIT = range(5)
+LAUNCHED, RUNNING, CANDIDATES, FAILED, LAST_STATUS, BEST_SCORE = range(6)
+_INF = np.inf
+_MENDED = 1e-4  # a repaired candidate comes before the one it was made from
+
+
+class RouterCore(LaneCore):
+    """Lanes of the router environment; see :class:`brownout.envs.router.RouterEnv` for the rules."""
+
+    component_names = tuple(component.name for component in COMPONENTS)
+    outcome_names = OUTCOMES
+    _saved = (
+        *LaneCore._saved, "clock", "spend", "committed", "used", "running", "best", "unjudged", "judgements",
+        "failures", "finish", "start", "cost", "retry_after", "config", "status", "right", "merit", "value", "conf",
+        "last_failure", "retry_at", "family_running",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scenario: Any,
+        num_lanes: int = 1,
+        *,
+        profile: str = "production",
+        intensity: float = 1.0,
+        split: str = "train",
+        max_episode_steps: int | None = None,
+    ) -> None:
+        super().__init__(
+            scenario,
+            num_lanes,
+            profile=profile,
+            intensity=intensity,
+            split=split,
+            max_episode_steps=max_episode_steps,
+        )
+        assert isinstance(self.scenario, RouterScenario)
+        spec: RouterScenario = self.scenario
+        self.spec = spec
+        self.config_names = tuple(spec.portfolio)
+        self.source = self._make_source(split)
+        self.source.allocate(num_lanes)
+        k, n, m = len(self.config_names), num_lanes, spec.max_calls
+        self.num_configs, self.max_calls = k, m
+        families = [entry.family for entry in spec.portfolio.values()]
+        order = {family: i for i, family in enumerate(dict.fromkeys(families))}
+        self.family_of = np.array([order[family] for family in families], dtype=np.int64)
+        self.strength = np.clip(self.source.strength, 0.0, 0.999)
+        self.action_names = (
+            *(f"launch:{name}" for name in self.config_names),
+            "wait", "judge", "repair", "submit", "escalate", "abstain",
+        )  # fmt: skip
+        self._kind_of = np.array([Kind.LAUNCH] * k + list(range(1, 7)), dtype=np.int64)
+        self._set_side_services()
+
+        self.clock, self.spend, self.committed = np.zeros(n), np.zeros(n), np.zeros(n)
+        self.used, self.running, self.unjudged = (
+            np.zeros(n, np.int64),
+            np.zeros(n, np.int64),
+            np.zeros(n, np.int64),
+        )
+        self.judgements, self.failures = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.best = np.full(n, -1, np.int64)
+        self.finish = np.full((n, m), _INF)
+        self.start, self.cost, self.retry_after = np.zeros((n, m)), np.zeros((n, m)), np.zeros((n, m))
+        self.config = np.zeros((n, m), np.int64)
+        self.status = np.zeros((n, m), np.int8)
+        self.right = np.zeros((n, m), np.bool_)
+        self.merit = np.zeros((n, m))
+        self.value = np.full((n, m), -1.0)
+        self.conf = np.zeros((n, 6, k), np.float32)
+        self.last_failure = np.full((n, k), -_INF)
+        self.retry_at = np.zeros((n, k))
+        self.family_running = np.zeros((n, len(order)), np.int64)
+
+        self.ends_on_budget = spec.limits.on_budget != "soft"
+        self.ends_on_deadline = spec.limits.on_deadline == "end"
+        self.trace: list[str] | None = None
+        plan, factor = fault_plan(spec, profile)
+        services = services_of(spec)
+        self.service_names = services.names
+        self.plan = plan.bind(services, type(spec).ports, intensity=intensity * factor, num_lanes=n, world=_World(self))
+        self.view = RouterView(self)
+        self.observation_columns = self.view.columns
+        self._allowed = np.zeros((n, len(self.action_names)), np.bool_)
+
+    def _make_source(self, split: str) -> TaskSource:
+        """Return where tasks and the outcomes of calls come from."""
+        return task_source(self.spec, split)
+
+    def _set_side_services(self) -> None:
+        spec = self.spec
+        tables, streams = [], []
+        for name, service in (("judge", spec.judge), ("person", spec.person)):
+            if service is None:
+                continue
+            tables += [service.cost_usd.table(), service.latency_s.table()]
+            streams.append((name, stream_ids((f"{name}.cost", f"{name}.latency", f"{name}.verdict"))))
+        self._side_bank = QuantileBank(tables) if tables else None
+        self._side = {name: (i, ids) for i, (name, ids) in enumerate(streams)}
+        self._repair_streams = np.array(
+            [stream_ids((f"repair.{name}.fix", f"repair.{name}.harm")) for name in self.config_names]
+        )
+
+    # ---------------------------------------------------------------- life cycle
+
+    def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
+        self.source.begin(lanes, keys)
+        for array in (self.clock, self.spend, self.committed, self.used, self.running, self.unjudged,
+                      self.judgements, self.failures, self.retry_at, self.family_running, self.conf):  # fmt: skip
+            array[lanes] = 0
+        self.best[lanes] = -1
+        self.finish[lanes] = _INF
+        self.value[lanes] = -1.0
+        self.conf[lanes, BEST_SCORE] = -1.0
+        self.last_failure[lanes] = -_INF
+        if self.plan is not None:
+            self.plan.reset(lanes, keys)
+        if lanes.size == self.num_lanes:
+            self._allowed = self._legal(None)
+        else:
+            self._allowed[lanes] = self._legal(lanes)
+        if self.trace is not None and lanes[0] == 0:
+            self.trace.clear()
+
+    def _advance(self, actions: I64, frozen: I64 | None) -> None:
+        n = self.num_lanes
+        legal = self._allowed.ravel().take(self.all_lanes * len(self.action_names) + actions)
+        kind = self._kind_of.take(actions)
+        if not legal.all():
+            kind[~legal] = Kind.NOTHING
+        if frozen is not None:
+            kind[frozen] = Kind.NOTHING
+        clock, spend = self.clock.copy(), self.spend.copy()
+        for code, count in enumerate(np.bincount(kind, minlength=7).tolist()):
+            if count and code != Kind.NOTHING:
+                rows = self.all_lanes if count == n else np.flatnonzero(kind == code)
+                if code == Kind.LAUNCH:
+                    self._place(rows, actions.take(rows), Verb.LAUNCH)
+                elif code == Kind.REPAIR:
+                    self._place(rows, self.config[rows, self.best.take(rows)], Verb.REPAIR)
+                elif code == Kind.WAIT:
+                    self._wait(rows)
+                elif code == Kind.JUDGE:
+                    self._judge(rows)
+                else:
+                    self._stop(rows, Kind(code))
+        np.subtract(self.spend, spend, out=self.components[:, COST])
+        np.subtract(self.clock, clock, out=self.components[:, LATENCY])
+        if not self.ends_on_deadline:
+            deadline = self.preferences["deadline_s"]
+            late = np.maximum(self.clock - deadline, 0.0) - np.maximum(clock - deadline, 0.0)
+            self.components[:, LATE] = late
+        self._allowed = self._legal(None)
+
+    def _truncate(self, lanes: I64) -> None:
+        before = self.spend[lanes]
+        self._cancel(lanes)
+        self.components[lanes, COST] += self.spend[lanes] - before
+        self.outcome[lanes] = LIMIT
+
+    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
+        """Return the observation of ``lanes``; see ``observation_columns``."""
+        return self.view.observe(lanes)
+
+    def mask(self, lanes: I64 | None = None) -> Bools:
+        """Return the allowed actions of ``lanes``."""
+        return self._allowed.copy() if lanes is None else self._allowed[lanes]
+
+    # ---------------------------------------------------------------- actions
+
+    def _place(self, rows: I64, k: I64, verb: Verb) -> None:
+        """Launch one call of configuration ``k`` per lane in ``rows``; takes no time."""
+        column = self.used.take(rows)
+        conf = self.conf.reshape(-1)
+        conf_cell = rows * (6 * self.num_configs) + k
+        number = conf.take(conf_cell).astype(np.int64)
+        started = self.clock.take(rows)
+        record = rows * self.max_calls + column
+        family = rows * self.family_running.shape[1] + self.family_of.take(k)
+        busy = self.family_running.reshape(-1)
+        outcome, retry_after = self._resolve(rows, k, verb, number, started, busy.take(family))
+        self.start.reshape(-1)[record] = started
+        self.finish.reshape(-1)[record] = started + outcome.latency_s
+        self.cost.reshape(-1)[record] = outcome.cost_usd
+        self.config.reshape(-1)[record] = k
+        self.status.reshape(-1)[record] = outcome.status
+        self.right.reshape(-1)[record] = outcome.right
+        self.merit.reshape(-1)[record] = self.strength.take(k) + (_MENDED if verb == Verb.REPAIR else 0.0)
+        self.retry_after.reshape(-1)[record] = retry_after
+        busy[family] += 1
+        conf[conf_cell] += 1
+        conf[conf_cell + self.num_configs] += 1
+        self.used[rows] = column + 1
+        self.running[rows] += 1
+        self.committed[rows] += self.source.expected_cost.take(k)
+        if self._tells(rows):
+            name = self.config_names[int(k[0])]
+            self._say(f"{'repair with' if verb == Verb.REPAIR else 'launch'} {name}")
+
+    def _resolve(
+        self, rows: I64, k: I64, verb: Verb, number: I64, started: F64, concurrent: I64
+    ) -> tuple[Outcomes, Any]:
+        """How calls that start now will turn out, faults included, and the ``Retry-After`` they will carry."""
+        keys = self.keys.take(rows)
+        outcome = self.source.call(rows, keys, k, number)
+        if verb == Verb.REPAIR:
+            self._mend(rows, keys, k, number, outcome)
+        if self.plan is None:
+            return outcome, 0.0
+        calls = Calls(
+            lanes=rows, service=k, verb=np.full(len(k), int(verb)), number=number, started_s=started,
+            latency_s=outcome.latency_s, cost_usd=outcome.cost_usd, status=outcome.status, right=outcome.right,
+            applied=np.ones(len(k), np.bool_), pass_probability=np.zeros(len(k)),
+            retry_after_s=np.zeros(len(k)), concurrent=concurrent,
+        )  # fmt: skip
+        self.plan.strike(calls, keys)
+        outcome.latency_s, outcome.cost_usd = calls.latency_s, calls.cost_usd
+        outcome.status, outcome.right = calls.status, calls.right
+        return outcome, calls.retry_after_s
+
+    def _mend(self, rows: I64, keys: NDArray[np.uint64], k: I64, number: I64, outcome: Any) -> None:
+        """Turn fresh calls into repairs of the best candidate."""
+        repair = self.spec.repair
+        assert repair is not None
+        u = uniform(keys[:, None], self._repair_streams.take(k, axis=0), number[:, None])
+        was_right = self.right[rows, self.best.take(rows)]
+        outcome.right = np.where(was_right, u[:, 1] >= repair.harm, outcome.right | (u[:, 0] < repair.fix))
+        outcome.cost_usd *= repair.cost_factor
+        outcome.latency_s *= repair.latency_factor
+
+    def _wait(self, rows: I64) -> None:
+        """Move the clock to the next completion, or back off when nothing runs."""
+        finish = self.finish.take(rows, axis=0)
+        column = finish.argmin(axis=1)
+        clock = self.clock.take(rows)
+        until = np.maximum(finish[np.arange(len(rows)), column], clock)
+        settles = self.running.take(rows) > 0
+        if not settles.all():
+            pause = self._back_off(rows)
+            until = np.where(settles, until, pause)
+            if self._tells(rows) and not settles[0]:
+                self._say(f"back off for {pause[0] - clock[0]:.1f} s")
+        if self.ends_on_deadline:
+            deadline = self.preferences["deadline_s"].take(rows)
+            over = until > deadline
+            if over.any():
+                self.clock[rows] = np.minimum(until, np.maximum(deadline, clock))
+                self._end(rows[over], LIMIT)
+                settles &= ~over
+            else:
+                self.clock[rows] = until
+        else:
+            self.clock[rows] = until
+        if settles.all():
+            self._settle(rows, column)
+        elif settles.any():
+            self._settle(rows[settles], column[settles])
+
+    def _back_off(self, rows: I64) -> F64:
+        """When a wait with nothing running ends: at the first ``Retry-After``, else after ``limits.backoff_s``."""
+        clock = self.clock.take(rows)
+        retry = self.retry_at.take(rows, axis=0)
+        retry = np.where(retry > clock[:, None], retry, _INF).min(axis=1)
+        return np.where(np.isfinite(retry), retry, clock + self.spec.limits.backoff_s)
+
+    def _settle(self, rows: I64, column: I64) -> None:
+        """Book the result of the call in ``column`` of each lane in ``rows``."""
+        record = rows * self.max_calls + column
+        k = self.config.reshape(-1).take(record)
+        ok = self.status.reshape(-1).take(record) == Status.OK
+        self.finish.reshape(-1)[record] = _INF
+        self.running[rows] -= 1
+        self.family_running.reshape(-1)[rows * self.family_running.shape[1] + self.family_of.take(k)] -= 1
+        self.committed[rows] -= self.source.expected_cost.take(k)
+        conf = self.conf.reshape(-1)
+        cell = rows * (6 * self.num_configs) + k
+        conf[cell + RUNNING * self.num_configs] -= 1
+        conf[cell + CANDIDATES * self.num_configs] += ok
+        conf[cell + LAST_STATUS * self.num_configs] = self.status.reshape(-1).take(record)
+        value = np.where(ok, 1.0 + self.merit.reshape(-1).take(record), -1.0)
+        self.value.reshape(-1)[record] = value
+        best = self.best.take(rows)
+        beats = value > np.where(best < 0, -1.0, self.value.reshape(-1).take(rows * self.max_calls + best))
+        self.best[rows] = np.where(beats, column, best)
+        self.unjudged[rows] += ok
+        if not ok.all():
+            bad = ~ok
+            lost, which, clock = rows[bad], k[bad], self.clock[rows[bad]]
+            conf[cell[bad] + FAILED * self.num_configs] += 1
+            self.failures[lost] += 1
+            self.last_failure[lost, which] = clock
+            self.retry_at[lost, which] = clock + self.retry_after.reshape(-1)[record[bad]]
+        if self._tells(rows):
+            status = Status(int(self.status.reshape(-1)[record[0]])).name.lower().replace("_", " ")
+            cost = float(self.cost.reshape(-1)[record[0]])
+            self._say(f"{self.config_names[int(k[0])]} answers: {status} (${cost:.4f})")
+        self._pay(rows, self.cost.reshape(-1).take(record))
+
+    def _pay(self, rows: I64, cost: F64) -> None:
+        """Charge ``cost``; at a hard ceiling the charge stops there and the episode ends."""
+        if not self.ends_on_budget:
+            self.spend[rows] += cost
+            return
+        spent = self.spend.take(rows) + cost
+        budget = self.preferences["budget_usd"].take(rows)
+        over = spent >= budget
+        if over.any():
+            self.spend[rows] = np.where(over, np.maximum(budget, self.spend.take(rows)), spent)
+            over &= ~self.terminated.take(rows)
+            self._end(rows[over], LIMIT)
+        else:
+            self.spend[rows] = spent
+
+    def _side_call(self, rows: I64, name: str, verb: Verb, number: I64, chance: F64) -> tuple[Calls, Bools]:
+        """Place one blocking call to the judge or the person; returns it and its verdict."""
+        index, ids = self._side[name]
+        keys = self.keys.take(rows)
+        u = uniform(keys[:, None], ids, number[:, None])
+        assert self._side_bank is not None
+        x = self._side_bank.sample(np.array([[2 * index, 2 * index + 1]]), u[:, :2])
+        n = len(rows)
+        calls = Calls(
+            lanes=rows, service=np.full(n, self.num_configs + (verb == Verb.ESCALATE)), verb=np.full(n, int(verb)),
+            number=number, started_s=self.clock.take(rows), latency_s=x[:, 1].copy(), cost_usd=x[:, 0].copy(),
+            status=np.ones(n, np.int8), right=self._best_right(rows, name), applied=np.ones(n, np.bool_),
+            pass_probability=chance, retry_after_s=np.zeros(n), concurrent=np.zeros(n, np.int64),
+        )  # fmt: skip
+        if self.plan is not None:
+            self.plan.strike(calls, keys)
+        return calls, u[:, 2] < calls.pass_probability
+
+    def _best_right(self, rows: I64, name: str) -> Bools:
+        if name == "person":
+            return np.ones(len(rows), np.bool_)
+        return self.right.reshape(-1).take(rows * self.max_calls + self._next_to_judge(rows))
+
+    def _next_to_judge(self, rows: I64) -> I64:
+        """Column of the best candidate that has no verdict yet."""
+        value = self.value.take(rows, axis=0)
+        return np.where((value >= 1.0) & (value < 2.0), value, -1.0).argmax(axis=1)
+
+    def _judge(self, rows: I64) -> None:
+        """Have the judge score the best candidate that has no verdict; the clock runs meanwhile."""
+        judge = self.spec.judge
+        assert judge is not None
+        column = self._next_to_judge(rows)
+        record = rows * self.max_calls + column
+        right = self.right.reshape(-1).take(record)
+        chance = np.where(right, judge.true_positive, judge.false_positive)
+        number = self.judgements.take(rows)
+        calls, accept = self._side_call(rows, "judge", Verb.JUDGE, number, chance)
+        self.judgements[rows] = number + 1
+        until = self.clock.take(rows) + calls.latency_s
+        ok = calls.status == Status.OK
+        if self.ends_on_deadline:
+            deadline = self.preferences["deadline_s"].take(rows)
+            over = until > deadline
+            if over.any():
+                until = np.minimum(until, deadline)
+                self.clock[rows] = until  # first, as what still runs is charged up to this moment
+                self._end(rows[over], LIMIT)
+                ok &= ~over
+        self.clock[rows] = until
+        self.unjudged[rows] -= ok
+        k = self.config.reshape(-1).take(record)
+        value = np.where(accept, 2.0, 0.0) + self.merit.reshape(-1).take(record)
+        self.value.reshape(-1)[record] = np.where(ok, value, self.value.reshape(-1).take(record))
+        self.best[rows] = self.value.take(rows, axis=0).argmax(axis=1)
+        cell = rows * (6 * self.num_configs) + BEST_SCORE * self.num_configs + k
+        score = self.conf.reshape(-1).take(cell)
+        self.conf.reshape(-1)[cell] = np.where(ok, np.maximum(score, accept), score)
+        if self._tells(rows):
+            verdict = ("accepts" if accept[0] else "rejects") if ok[0] else "fails to score"
+            self._say(f"judge {verdict} {self.config_names[int(k[0])]}")
+        self._pay(rows, calls.cost_usd)
+
+    def _stop(self, rows: I64, kind: Kind) -> None:
+        """Submit, escalate or abstain; a person's time and price come after what was cancelled."""
+        call: Calls | None = None
+        if kind == Kind.SUBMIT:
+            right = self.right.reshape(-1).take(rows * self.max_calls + self.best.take(rows))
+            self.components[rows, ACCURACY] = right
+            self.components[rows, SAFETY] = ~right
+            outcome = np.where(right, SUCCESS, WRONG)
+        elif kind == Kind.ESCALATE:
+            person = self.spec.person
+            assert person is not None
+            chance = np.full(len(rows), person.accuracy)
+            call, right = self._side_call(rows, "person", Verb.ESCALATE, np.zeros(len(rows), np.int64), chance)
+            right &= call.status == Status.OK
+            self.components[rows, HANDOFF] = right
+            outcome = np.full(len(rows), ESCALATED)
+        else:
+            outcome = np.full(len(rows), ABSTAINED)
+        self._end(rows, outcome)
+        if call is not None:
+            self.clock[rows] += call.latency_s
+            self.spend[rows] += call.cost_usd
+        if self._tells(rows):
+            outcome_name = self.outcome_names[int(self.outcome[rows[0]])]
+            self._say(f"{kind.name.lower()}: {outcome_name.replace('_', ' ')}")
+
+    # ---------------------------------------------------------------- ends
+
+    def _end(self, rows: I64, outcome: Any) -> None:
+        if rows.size == 0:
+            return
+        self.terminated[rows] = True
+        self.outcome[rows] = outcome
+        busy = rows[self.running.take(rows) > 0]
+        if busy.size:
+            self._cancel(busy)
+        if self._tells(rows) and isinstance(outcome, int):
+            self._say("a limit ends the episode")
+
+    def _cancel(self, rows: I64) -> None:
+        """Stop what still runs, and pay for it."""
+        runs = np.isfinite(self.finish.take(rows, axis=0))
+        self._pay_cancelled(rows, np.where(runs, self._cancel_cost(rows, runs), 0.0))
+        status = self.status.take(rows, axis=0)
+        self.status[rows] = np.where(runs, np.int8(Status.CANCELLED), status)
+        self.finish[rows] = _INF
+        self.running[rows] = 0
+        self.family_running[rows] = 0
+        self.conf[rows, RUNNING] = 0.0
+
+    def _cancel_cost(self, rows: I64, runs: Bools) -> F64:
+        """``(n, M)`` cost of stopping the calls that ``runs`` marks: each its share of the time it ran."""
+        finish = self.finish.take(rows, axis=0)
+        start = self.start.take(rows, axis=0)
+        length = np.where(runs, finish - start, 1.0)
+        ran = np.minimum(np.maximum(self.clock.take(rows)[:, None] - start, 0.0), length)
+        share = np.where(length > 0.0, ran / np.where(length > 0.0, length, 1.0), 1.0)
+        due = self.spec.limits.cancel_share
+        share = due + (1.0 - due) * share
+        return share * self.cost.take(rows, axis=0)
+
+    def _pay_cancelled(self, rows: I64, cost: F64) -> None:
+        """Charge ``(n, M)`` costs of cancelled calls, up to a hard ceiling."""
+        # cumsum adds in order, so the bits do not depend on the batch as those of sum() may
+        spent = self.spend.take(rows) + np.cumsum(cost, axis=1)[:, -1]
+        if self.ends_on_budget:
+            spent = np.maximum(np.minimum(spent, self.preferences["budget_usd"].take(rows)), self.spend.take(rows))
+        self.spend[rows] = spent
+
+    def _legal(self, lanes: I64 | None) -> Bools:
+        return self.view.legal(lanes)
+
+    # ---------------------------------------------------------------- state, timeline
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Return every lane's state, fault plan included."""
+        state = super().get_state()
+        if self.plan is not None:
+            state.update({f"plan.{name}": array for name, array in self.plan.get_state().items()})
+        state["group"] = self.source.group.copy()
+        return state
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Continue from :meth:`get_state`; the task is drawn again from the episode's key."""
+        super().set_state(state)
+        self.source.begin(self.all_lanes, self.keys)
+        if self.plan is not None:
+            self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
+        self._allowed = self._legal(None)
+
+    def timeline(self) -> list[str]:
+        """Lines of lane 0's episode so far; needs ``trace`` to be a list."""
+        return list(self.trace or ())
+
+    def _tells(self, rows: I64) -> bool:
+        """Whether a timeline is kept and lane 0, whose it is, comes first in ``rows`` (always ascending)."""
+        return self.trace is not None and rows[0] == 0
+
+    def _say(self, text: str) -> None:
+        assert self.trace is not None
+        self.trace.append(f"{self.clock[0]:9.2f} s  ${self.spend[0]:8.4f}  {text}")
+
+
+class _World:
+    """What a trigger's ``when`` may ask about the router."""
+
+    names = ("clock_s", "spend_usd", "step", "running", "launched", "failed", "episode")
+
+    def __init__(self, core: RouterCore) -> None:
+        self._core = core
+
+    def value(self, name: str, lanes: I64) -> F64:
+        """Return state variable ``name`` of ``lanes``."""
+        core = self._core
+        array = {
+            "clock_s": core.clock, "spend_usd": core.spend, "step": core.steps, "running": core.running,
+            "launched": core.used, "failed": core.failures, "episode": core.episodes,
+        }[name]  # fmt: skip
+        return array.take(lanes).astype(np.float64)

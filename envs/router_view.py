@@ -1,0 +1,151 @@
+"""What a router policy sees: the observation columns, their values, and the mask of allowed actions."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..faults import Status
+from ..scenarios.columns import Column
+from .lanes import F64, I64, Bools
+
+if TYPE_CHECKING:
+    from .router_core import RouterCore
+
+_STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score")
+_CAP = 1e6
+_GENERAL = 14
+MAX_STEPS = 100_000.0
+
+
+class RouterView:
+    """Turns the state of a :class:`~brownout.envs.router_core.RouterCore` into observations and masks.
+
+    Args:
+        core: the core to look at.
+    """
+
+    def __init__(self, core: RouterCore) -> None:
+        self._core = core
+        limits = core.spec.limits
+        self._parallel = limits.max_parallel
+        self._masks_budget = limits.on_budget == "mask"
+        self._judge, self._person, self._repair = (
+            core.spec.judge is not None, core.spec.person is not None, core.spec.repair is not None,
+        )  # fmt: skip
+        self._memory_s = min(2.0 * limits.deadline_s, _CAP)
+        m = float(core.max_calls)
+        usd = s = _CAP
+        general = [
+            Column("steps_left", "count", 0.0, MAX_STEPS),
+            Column("clock", "s", 0.0, s),
+            Column("spend", "USD", 0.0, usd),
+            Column("budget_left", "USD", 0.0, usd),
+            Column("deadline_left", "s", 0.0, s),
+            Column("per_usd", "utility/USD", 0.0, usd),
+            Column("per_s", "utility/s", 0.0, usd),
+            Column("running", "count", 0.0, m),
+            Column("unjudged", "count", 0.0, m),
+            Column("best_value", "share", 0.0, 1.0),
+            Column("best_strength", "share", 0.0, 1.0),
+            Column("best_accepted", "flag", 0.0, 1.0),
+            Column("best_unjudged", "flag", 0.0, 1.0),
+            Column("best_rejected", "flag", 0.0, 1.0),
+        ]
+        ranges = {"last_status": ("code", 0.0, float(max(Status))), "best_score": ("score", -1.0, 1.0)}
+        per_config = [
+            Column(f"{name}.{field}", *ranges.get(field, ("count", 0.0, m)))
+            for field in _STATIC
+            for name in core.config_names
+        ]
+        timed = [
+            Column(f"{name}.{field}", "s", 0.0, self._memory_s)
+            for field in ("since_failure", "retry_in")
+            for name in core.config_names
+        ]
+        self._first = len(core.source.columns)
+        self.columns = (*core.source.columns, *general, *per_config, *timed)
+
+    def observe(self, lanes: I64 | None) -> NDArray[np.float32]:
+        """Fill one row per lane, column by column."""
+        core = self._core
+        everything = lanes is None
+        n = core.num_lanes if lanes is None else len(lanes)
+
+        def of(array: NDArray) -> NDArray:
+            return array if everything else array[lanes]
+
+        out = np.empty((n, len(self.columns)), np.float32)
+        f, k = self._first, core.num_configs
+        preferences = core.preferences
+        clock, spend = of(core.clock), of(core.spend)
+        best = of(core.best)
+        rows = core.all_lanes if lanes is None else lanes
+        # without a candidate column 0 holds none either, so its value is -1
+        value: F64 = core.value.reshape(-1).take(rows * core.max_calls + np.maximum(best, 0))
+        level = np.floor(value)
+        # rows here are columns there: whole rows are quicker to fill than strided columns
+        general = np.empty((_GENERAL, n), np.float32)
+        general[0] = core.max_steps - of(core.steps)
+        general[1] = clock
+        general[2] = spend
+        general[3] = of(preferences["budget_usd"]) - spend
+        general[4] = of(preferences["deadline_s"]) - clock
+        general[5] = of(preferences["per_usd"])
+        general[6] = of(preferences["per_s"])
+        bounded = general[1:7]
+        np.maximum(bounded, 0.0, out=bounded)
+        np.minimum(bounded, _CAP, out=bounded)
+        general[7] = of(core.running)
+        general[8] = of(core.unjudged)
+        general[9] = np.maximum(value, 0.0) * (1.0 / 3.0)
+        general[10] = np.where(level < 0, 0.0, value - level)
+        general[11] = level == 2.0
+        general[12] = level == 1.0
+        general[13] = level == 0.0
+        out[:, :f] = of(core.source.features)
+        out[:, f : f + _GENERAL] = general.T
+        g = f + _GENERAL
+        out[:, g : g + 6 * k] = of(core.conf).reshape(n, 6 * k)
+        g += 6 * k
+        since = clock[:, None] - of(core.last_failure)
+        out[:, g : g + k] = np.minimum(since, self._memory_s, out=since)
+        retry = of(core.retry_at) - clock[:, None]
+        np.maximum(retry, 0.0, out=retry)
+        out[:, g + k :] = np.minimum(retry, self._memory_s, out=retry)
+        return out
+
+    def legal(self, lanes: I64 | None) -> Bools:
+        """Which actions make sense now; ``abstain`` always does, so no row is all False."""
+        core = self._core
+        everything = lanes is None
+
+        def of(array: NDArray) -> NDArray:
+            return array if everything else array[lanes]
+
+        n = core.num_lanes if lanes is None else len(lanes)
+        k = core.num_configs
+        running, best = of(core.running), of(core.best)
+        out = np.empty((n, k + 6), np.bool_)
+        room = (of(core.used) < core.max_calls) & (running < self._parallel)
+        launch = out[:, :k]
+        np.less(of(core.conf)[:, 0], of(core.source.calls_allowed), out=launch)
+        launch &= room[:, None]
+        if self._masks_budget:
+            left = of(core.preferences["budget_usd"]) - of(core.spend) - of(core.committed)
+            launch &= core.source.expected_cost < left[:, None]  # spending all of it ends the episode
+        held = best >= 0
+        out[:, k] = (running > 0) | (of(core.failures) > 0)
+        out[:, k + 1] = of(core.unjudged) > 0 if self._judge else False
+        if self._repair:
+            rows = core.all_lanes if lanes is None else lanes
+            which = core.config.reshape(-1).take(rows * core.max_calls + np.maximum(best, 0))
+            out[:, k + 2] = held & launch[np.arange(n), which]
+        else:
+            out[:, k + 2] = False
+        out[:, k + 3] = held
+        out[:, k + 4] = self._person
+        out[:, k + 5] = True
+        return out

@@ -1,0 +1,35 @@
+"""Typed errors: every refusal names its place, the value it met and what is allowed."""
+
+from __future__ import annotations
+
+
+class BrownoutError(Exception):
+    """Base of every error that brownout raises on purpose."""
+
+
+class ScenarioError(BrownoutError, ValueError):
+    """A scenario file, override or profile is not valid."""
+
+
+class FaultError(BrownoutError, ValueError):
+    """A fault, trigger or fault plan is not valid, or does not fit the environment."""
+
+
+class TableError(BrownoutError, ValueError):
+    """A table of recorded runs cannot be used as it is."""
+
+
+class RewardError(BrownoutError, ValueError):
+    """A reward, preference or shaping term is not valid."""
+
+
+class ArtefactError(BrownoutError, ValueError):
+    """A policy folder or checkpoint is damaged, or does not fit the environment."""
+
+
+class PolicyError(BrownoutError, ValueError):
+    """A policy name or a policy's action is not valid."""
+
+
+class WorkerError(BrownoutError, RuntimeError):
+    """A worker crashed, hung or could not be replaced; what was done so far is kept."""

@@ -1,0 +1,18 @@
+"""Scenarios: schema, built-in library, recorded tables, and their loading."""
+
+from __future__ import annotations
+
+from .loading import builtin_scenarios, fault_plan, load_scenario, profile_names, services_of
+from .schema import RouterScenario, Scenario
+from .schema_export import json_schema
+
+__all__ = [
+    "RouterScenario",
+    "Scenario",
+    "builtin_scenarios",
+    "fault_plan",
+    "json_schema",
+    "load_scenario",
+    "profile_names",
+    "services_of",
+]

@@ -1,0 +1,262 @@
+"""The scenario schema: what a YAML file may say, field by field.
+
+A scenario describes production: which tasks arrive, which configurations can answer them, how good the
+judge is, what limits hold, how results are valued, and which faults strike in each profile. Unknown keys,
+wrong types and impossible values are refused with the field's path.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from pathlib import Path
+from typing import Annotated, Any, ClassVar, Literal
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
+
+from ..envs.quantiles import logistic, normal
+from .distributions import Distribution
+
+
+def _no_flag(value: Any) -> Any:
+    if isinstance(value, bool):
+        raise ValueError("must be a number, not true or false")
+    return value
+
+
+Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_flag)]
+Probability = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_flag)]
+Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
+NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
+Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
+
+# on('...') in a trigger matches services and verbs, so a configuration cannot share their names
+_RESERVED = ("judge", "person", "launch", "repair", "escalate")
+
+
+class _Part(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class ModelTasks(_Part):
+    """Tasks drawn from an item-response model.
+
+    A call of configuration ``k`` on a task of class ``c`` succeeds when
+    ``skill[k, c] - difficulty + family latent + configuration latent + noise > 0`` with logistic noise per
+    call. The two latents are drawn once per task, so repeats of one configuration are correlated, and so
+    are configurations of one family.
+    """
+
+    kind: Literal["model"] = "model"
+    classes: dict[Name, Positive] = Field(min_length=1, description="share of each class of task")
+    difficulty: dict[str, tuple[Number, NonNegative]] = Field(description="mean and sd per class, logits")
+    family_sd: NonNegative = Field(0.4, description="sd of the latent shared by a family on one task, logits")
+    configuration_sd: NonNegative = Field(
+        0.8, description="sd of the latent that a configuration keeps on one task, logits"
+    )
+    hint_sd: NonNegative | None = Field(
+        1.0, description="sd of the noisy difficulty estimate shown before any call; null shows none"
+    )
+
+    @model_validator(mode="after")
+    def _same_classes(self) -> ModelTasks:
+        if set(self.difficulty) != set(self.classes):
+            raise ValueError(f"difficulty: must name the classes {sorted(self.classes)}, got {sorted(self.difficulty)}")
+        return self
+
+
+class TableTasks(_Part):
+    """Tasks replayed from a table of recorded runs (see ``docs/own-table.md``)."""
+
+    kind: Literal["table"] = "table"
+    table: str = Field(description="Parquet or CSV file; a relative path starts at the scenario file")
+    eval_fraction: Annotated[float, Field(gt=0, lt=1)] = Field(0.3, description="share of queries held out by hash")
+    salt: str = Field("", description="changes which queries are held out")
+    features: Literal["auto"] | list[str] = Field("auto", description="columns known before any call")
+    missing: dict[Literal["cost_usd", "latency_s"], float | str] = Field(
+        default_factory=dict, description="rule that fills a missing cost or latency"
+    )
+    failure_status: dict[str, str] = Field(default_factory=dict, description="failure_mode -> visible status")
+
+
+class Configuration(_Part):
+    """One way to answer a task: a model with its prompt, retriever, effort."""
+
+    family: Name = Field("default", description="provider; families share outages and part of their luck")
+    skill: Number | dict[str, Number] = Field(0.0, description="logits, one number or one per class")
+    cost_usd: Distribution | None = Field(None, description="USD per call")
+    latency_s: Distribution | None = Field(None, description="seconds per call")
+    max_calls: Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_flag)] = Field(
+        4, description="calls of it in one episode at most"
+    )
+
+
+class Judge(_Part):
+    """What scores a candidate; a test suite is a judge with rates 1 and 0."""
+
+    true_positive: Probability = 0.95
+    false_positive: Probability = 0.08
+    cost_usd: Distribution = Field(default=0.003, validate_default=True)
+    latency_s: Distribution = Field(default=1.2, validate_default=True)
+
+
+class Repair(_Part):
+    """Critique and repair of the best candidate by the configuration that made it."""
+
+    fix: Probability = Field(0.35, description="chance to mend a wrong candidate beyond a fresh call's odds")
+    harm: Probability = Field(0.03, description="chance to break a right candidate")
+    cost_factor: Positive = 0.7
+    latency_factor: Positive = 0.8
+
+
+class Person(_Part):
+    """Who takes over on ``escalate``."""
+
+    accuracy: Probability = 0.97
+    cost_usd: Distribution = Field(default=5.0, validate_default=True)
+    latency_s: Distribution = Field(default=600.0, validate_default=True)
+
+
+class Limits(_Part):
+    """Ceilings of one episode."""
+
+    budget_usd: Positive = 1.0
+    deadline_s: Positive = 120.0
+    max_steps: Annotated[int, Field(ge=1, le=100_000), BeforeValidator(_no_flag)] = 32
+    max_calls: Annotated[int, Field(ge=1, le=512), BeforeValidator(_no_flag)] | None = Field(
+        None, description="calls in one episode; default: the sum over configurations, 16 at most"
+    )
+    max_parallel: Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_flag)] = 4
+    on_budget: Literal["end", "mask", "soft"] = Field(
+        "end",
+        description="end: spending stops at the ceiling and ends the episode; mask: also hides calls whose "
+        "expected cost does not fit; soft: no ceiling",
+    )
+    on_deadline: Literal["end", "soft"] = Field("end", description="soft: late seconds are charged by the reward")
+    cancel_share: Probability = Field(
+        0.0, description="share of a call's cost that is due once it has started; the rest accrues with time"
+    )
+    backoff_s: Positive = Field(2.0, description="length of a wait when nothing is running and no retry time is known")
+
+
+class Scenario(_Part):
+    """What every scenario has; :class:`RouterScenario` adds its environment's own parts."""
+
+    ports: ClassVar[frozenset[str]] = frozenset()
+    quantities: ClassVar[tuple[str, ...]] = ()
+
+    version: Literal[1]
+    name: Name
+    description: str = ""
+    env: str
+    limits: Limits = Field(default_factory=Limits)  # pyright: ignore[reportArgumentType]
+    reward: dict[str, Any] = Field(default_factory=dict, description="`kind` and parameters of a reward plug-in")
+    preferences: dict[str, float | tuple[float, float]] = Field(
+        default_factory=dict, description="per_usd, per_s, budget_usd, deadline_s: fixed or [low, high] per episode"
+    )
+    shaping: dict[str, Any] | None = Field(None, description="potential-based shaping used in training")
+    profiles: dict[Name, list[dict[str, Any]]] = Field(
+        min_length=1, description="fault plan per profile; one of them may be called production, one hostile"
+    )
+
+    _path: Path | None = PrivateAttr(None)
+
+    @field_validator("profiles")
+    @classmethod
+    def _has_clean(cls, profiles: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
+        if profiles.get("clean"):
+            raise ValueError("clean: this profile has no faults by definition; give them to another profile")
+        return {"clean": [], **profiles}
+
+    @property
+    def path(self) -> Path | None:
+        """File that the scenario was read from, if any."""
+        return self._path
+
+    @property
+    def hash(self) -> str:
+        """Digest of everything the file says, 16 hexadecimal digits; equal text order does not matter."""
+        text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
+        return hashlib.blake2b(text.encode(), digest_size=8).hexdigest()
+
+
+class RouterScenario(Scenario):
+    """A scenario of the router environment."""
+
+    ports: ClassVar[frozenset[str]] = frozenset({"calls", "portfolio"})
+    # what when(...) in a trigger may read
+    quantities: ClassVar[tuple[str, ...]] = (
+        "clock_s", "spend_usd", "step", "running", "launched", "failed", "episode",
+    )  # fmt: skip
+
+    env: Literal["router"] = "router"  # pyright: ignore[reportIncompatibleVariableOverride]
+    tasks: Annotated[ModelTasks | TableTasks, Field(discriminator="kind")]
+    portfolio: dict[Name, Configuration] = Field(min_length=1)
+    judge: Judge | None = Judge()
+    repair: Repair | None = None
+    person: Person | None = Person()
+
+    @field_validator("tasks", mode="before")
+    @classmethod
+    def _infer_kind(cls, tasks: Any) -> Any:
+        if isinstance(tasks, dict) and "kind" not in tasks:
+            return {"kind": "table" if "table" in tasks else "model", **tasks}
+        return tasks
+
+    @field_validator("portfolio", mode="before")
+    @classmethod
+    def _empty_entries(cls, portfolio: Any) -> Any:
+        if isinstance(portfolio, dict):
+            return {name: {} if entry is None else entry for name, entry in portfolio.items()}
+        return portfolio
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> RouterScenario:
+        for name, entry in self.portfolio.items():
+            if name in _RESERVED:
+                raise ValueError(f"portfolio.{name}: this name is reserved; not allowed: {', '.join(_RESERVED)}")
+            if entry.family in ("judge", "person"):
+                raise ValueError(f"portfolio.{name}.family: {entry.family!r} is reserved; not allowed: judge, person")
+            if isinstance(self.tasks, TableTasks):
+                for field in ("cost_usd", "latency_s"):
+                    if getattr(entry, field) is not None:
+                        raise ValueError(f"portfolio.{name}.{field}: comes from the table; leave it out")
+                if entry.skill != 0.0:
+                    raise ValueError(f"portfolio.{name}.skill: success comes from the table; leave it out")
+                continue
+            for field in ("cost_usd", "latency_s"):
+                if getattr(entry, field) is None:
+                    raise ValueError(f"portfolio.{name}.{field}: required field is missing (tasks come from a model)")
+            if isinstance(entry.skill, dict) and set(entry.skill) != set(self.tasks.classes):
+                raise ValueError(
+                    f"portfolio.{name}.skill: must name the classes {sorted(self.tasks.classes)}, "
+                    f"got {sorted(entry.skill)}"
+                )
+        return self
+
+    @property
+    def max_calls(self) -> int:
+        """Calls that one episode can record."""
+        return self.limits.max_calls or min(16, sum(entry.max_calls for entry in self.portfolio.values()))
+
+
+def success_rates(margin: ArrayLike, sd: ArrayLike = 0.0) -> NDArray[np.float64]:
+    """Mean success of calls whose margin is normal: skill minus difficulty, plus latents.
+
+    It inverts the very tables that the environment samples, so without spread it is exact for the simulation.
+
+    Args:
+        margin: mean of skill minus difficulty, logits.
+        sd: standard deviation of difficulty and latents together, logits; broadcasts with ``margin``.
+    """
+    noise, spread = logistic().values, normal().values[::8]
+    margins = np.asarray(margin, dtype=np.float64)[..., None] + np.asarray(sd, dtype=np.float64)[..., None] * spread
+    chance = 1.0 - np.interp(-margins, noise, np.linspace(0.0, 1.0, noise.size))
+    return np.asarray(np.trapezoid(chance, dx=1.0 / (spread.size - 1), axis=-1))
+
+
+def success_probability(margin: float) -> float:
+    """Probability that a call succeeds at ``margin`` = skill minus difficulty, logits, latents at zero."""
+    return float(success_rates(margin))

@@ -1,0 +1,152 @@
+"""``brownout.train``: one call from a scenario to a policy, in process or on Ray."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from ..envs.optimum import ceiling_of
+from ..envs.router import RouterVectorEnv
+from ..envs.router_core import RouterCore
+from ..errors import PolicyError
+from ..scenarios.loading import load_scenario
+from ..scenarios.schema import Scenario
+from .evaluation import play
+from .policy import Policy
+from .ppo import PPOConfig
+from .training import TrainResult, train_loop
+
+SELECTION_EPISODES = 2048
+SELECTION_SEED = 1_000_000
+
+
+@dataclass(frozen=True)
+class Task:
+    """What is trained on; plain data, so that a Ray worker can rebuild the environment by itself.
+
+    Args:
+        scenario: the scenario.
+        profile: fault profile.
+        intensity: fault intensity.
+        split: split of the training episodes.
+        shaping: whether the scenario's potential-based shaping is added to the training reward.
+    """
+
+    scenario: Scenario
+    profile: str = "production"
+    intensity: float = 1.0
+    split: str = "train"
+    shaping: bool = True
+
+    def make_env(self, lanes: int, gamma: float = 1.0) -> RouterVectorEnv:
+        """Build the native vector environment."""
+        return RouterVectorEnv(
+            lanes,
+            self.scenario,
+            profile=self.profile,
+            intensity=self.intensity,
+            split=self.split,
+            shaping_gamma=gamma if self.shaping else None,
+        )
+
+    def ceiling(self) -> float | None:
+        """Best achievable utility, where it is known."""
+        return ceiling_of(self._core(1))
+
+    def score(self, policy: Policy, episodes: int = SELECTION_EPISODES) -> float:
+        """Mean utility on held-out seeds of the *training* split: selection never sees the eval split."""
+        return float(play(policy, self._core(min(512, episodes)), episodes, SELECTION_SEED).utility.mean())
+
+    def _core(self, lanes: int) -> RouterCore:
+        return RouterCore(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
+
+
+def train(
+    scenario: str | Path | Mapping[str, Any] | Scenario,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    profile: str = "production",
+    intensity: float = 1.0,
+    out: str | Path | None = None,
+    resume: bool = False,
+    config: PPOConfig | None = None,
+    workers: int = 1,
+    collectors: int = 0,
+    seeds: int = 1,
+    sweep: str | Path | Mapping[str, Any] | None = None,
+    address: str | None = None,
+    progress: bool = False,
+    tensorboard: bool = False,
+    evaluate_every: int = 20,
+    timeout_s: float = 300.0,
+    callback: Callable[[dict[str, Any], Any], bool | None] | None = None,
+) -> TrainResult:
+    """Train a policy with PPO.
+
+    Without the Ray options everything runs in this process. The best policy by utility on held-out training
+    episodes is kept.
+
+    Args:
+        scenario: built-in name, path, mapping or scenario.
+        steps: environment steps; overrides ``config``.
+        seed: seed of everything random; overrides ``config``.
+        profile: fault profile.
+        intensity: fault intensity.
+        out: run folder (policy, checkpoint, metrics); None keeps nothing.
+        resume: continue from the checkpoint in ``out``.
+        config: hyper-parameters.
+        workers: ranks of a data-parallel training on Ray Train, each with ``config.lanes`` lanes.
+        collectors: rollout actors on Ray, for environments that are dear to step.
+        seeds: whole trainings side by side on Ray Tune, the best of which is kept.
+        sweep: YAML file or mapping ``option -> values`` of trainings side by side, the best of which is kept.
+        address: Ray cluster to use; default: a local one.
+        progress: show a live display.
+        tensorboard: also write TensorBoard events.
+        evaluate_every: iterations between selections of the best policy.
+        timeout_s: seconds of silence after which a worker on Ray counts as hung and is replaced.
+        callback: called with every iteration's record; returning True ends the training (in process or with
+            collectors).
+
+    Raises:
+        ScenarioError, PolicyError, ArtefactError: bad input, naming it.
+        WorkerError: workers were lost for good; the last checkpoint is usable.
+    """
+    chosen = config or PPOConfig()
+    if steps is not None:
+        chosen = replace(chosen, steps=steps)
+    if seed is not None:
+        chosen = replace(chosen, seed=seed)
+    task = Task(load_scenario(scenario), profile, intensity)
+    modes = [name for name, on in (("workers", workers > 1), ("collectors", collectors > 0),
+                                   ("seeds", seeds > 1), ("sweep", sweep is not None)) if on]  # fmt: skip
+    if len(modes) > 1 and modes != ["seeds", "sweep"]:
+        raise PolicyError(f"{' and '.join(modes)}: choose one way to use Ray (seeds and sweep go together)")
+    if modes:
+        from . import distributed
+
+        common: dict[str, Any] = {
+            "out": out, "resume": resume, "address": address, "progress": progress,
+            "tensorboard": tensorboard, "evaluate_every": evaluate_every, "timeout_s": timeout_s,
+        }  # fmt: skip
+        if modes == ["collectors"]:
+            return distributed.train_collectors(task, chosen, collectors, callback=callback, **common)
+        if callback is not None:
+            raise PolicyError(f"callback: the iterations of {' and '.join(modes)} run in other processes; leave it out")
+        if modes == ["workers"]:
+            return distributed.train_workers(task, chosen, workers, **common)
+        return distributed.train_side_by_side(task, chosen, seeds, sweep, **common)
+    return train_loop(
+        lambda lanes: task.make_env(lanes, chosen.gamma),
+        chosen,
+        out=out,
+        resume=resume,
+        evaluate_fn=task.score,
+        evaluate_every=evaluate_every,
+        callback=callback,
+        progress=progress,
+        tensorboard=tensorboard,
+        ceiling=task.ceiling(),
+    )

@@ -1,0 +1,316 @@
+"""Evaluation: many policies on the same episodes, with intervals and paired differences.
+
+Episode ``e`` of an evaluation is episode number ``e`` of the lane seed ``seed`` in the chosen split, whatever the
+number of lanes. Two policies therefore meet the same tasks, the same luck and the same faults, and differences are
+taken episode by episode.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..envs.optimum import WeitzmanPolicy, ceiling_of
+from ..envs.router_core import RouterCore
+from ..envs.streams import stream_id, uniform
+from ..errors import PolicyError
+from ..scenarios.loading import load_scenario
+from ..scenarios.schema import Scenario
+from . import statistics
+from .baselines import Actor, make_baseline
+from .statistics import Difference, Estimate
+
+F64 = NDArray[np.float64]
+_ACTION_STREAM = stream_id("policy.action")
+LANES = 512
+
+
+@dataclass(frozen=True, eq=False)
+class EpisodeRecords:
+    """What happened in ``E`` episodes, in the order of their numbers.
+
+    Args:
+        utility: ``(E,)`` sum of rewards.
+        components: ``(E, C)`` sums of the objective components.
+        steps: ``(E,)`` steps taken.
+        outcome: ``(E,)`` index into ``outcome_names``.
+        group: ``(E,)`` number of the query or task class.
+        launches: ``(K,)`` calls placed per configuration, all episodes together.
+        component_names: names of the components.
+        outcome_names: names of the outcomes.
+    """
+
+    utility: F64
+    components: F64
+    steps: NDArray[np.int64]
+    outcome: NDArray[np.int8]
+    group: NDArray[np.int64]
+    launches: NDArray[np.int64]
+    component_names: tuple[str, ...]
+    outcome_names: tuple[str, ...]
+
+    def component(self, name: str) -> F64:
+        """The ``(E,)`` sums of one component."""
+        return self.components[:, self.component_names.index(name)]
+
+
+def action_draws(actor: Actor, core: RouterCore) -> F64 | None:
+    """The keyed uniforms of a stochastic actor's next action; None for a deterministic one."""
+    return uniform(core.keys, _ACTION_STREAM, core.steps) if getattr(actor, "stochastic", False) else None
+
+
+def play(
+    actor: Actor,
+    core: RouterCore,
+    episodes: int,
+    seed: int = 0,
+    progress: Callable[[int], None] | None = None,
+) -> EpisodeRecords:
+    """Play episodes ``0 ... episodes - 1`` of one seed and record them.
+
+    A lane whose episode has ended takes the next number, so no lane idles; the records do not depend on how
+    many lanes there are.
+
+    Args:
+        actor: the policy; asked for its most likely action, or given keyed uniforms if it is stochastic.
+        core: the lanes to play on; their state is overwritten.
+        episodes: number of episodes ``E``.
+        seed: seed of all of them.
+        progress: called with the number of finished episodes.
+    """
+    if episodes < 1:
+        raise PolicyError(f"episodes: got {episodes!r}; allowed: 1 or more")
+    n, c = core.num_lanes, len(core.component_names)
+    utility, components = np.zeros(episodes), np.zeros((episodes, c))
+    steps, outcome = np.zeros(episodes, np.int64), np.zeros(episodes, np.int8)
+    group = np.zeros(episodes, np.int64)
+    launches = np.zeros(core.num_configs, np.int64)
+    running = np.arange(n)
+    active = running < episodes
+    core.seed(core.all_lanes, [seed] * n)
+    core.begin(core.all_lanes, running)
+    group[running[active]] = core.source.group[active]
+    following, finished = n, 0
+    observation, mask = core.observe(), core.mask()
+    while finished < episodes:
+        actions = np.asarray(actor.act_batch(observation, mask, action_draws(actor, core)), dtype=np.int64)
+        idle = None if active.all() else np.flatnonzero(~active)
+        core.advance(actions, idle)
+        lanes = core.all_lanes if idle is None else np.flatnonzero(active)
+        episode = running[lanes]
+        utility[episode] += core.reward[lanes]
+        components[episode] += core.components[lanes]
+        steps[episode] += 1
+        ended = lanes[core.terminated[lanes] | core.truncated[lanes]]
+        if ended.size:
+            outcome[running[ended]] = core.outcome[ended]
+            launches += core.conf[ended, 0].astype(np.int64).sum(axis=0)
+            finished += ended.size
+            fresh = np.arange(following, following + ended.size)
+            following += ended.size
+            running[ended] = fresh
+            active[ended] = fresh < episodes
+            core.begin(ended, fresh)
+            there = ended[active[ended]]
+            group[running[there]] = core.source.group[there]
+            if progress is not None:
+                progress(finished)
+        observation, mask = core.observe(), core.mask()
+    return EpisodeRecords(
+        utility, components, steps, outcome, group, launches, core.component_names, core.outcome_names
+    )
+
+
+@dataclass(frozen=True)
+class PolicyResult:
+    """One row of an evaluation: a policy's figures, each with its 95 % interval."""
+
+    name: str
+    episodes: int
+    utility: Estimate
+    success: Estimate
+    cost_usd: Estimate
+    latency_s: Estimate
+    cost_quantiles: dict[str, Estimate]
+    latency_quantiles: dict[str, Estimate]
+    outcomes: dict[str, float]
+    launches: dict[str, float]
+    steps: float
+    share_of_ceiling: float | None = None
+    against: Difference | None = None
+    records: EpisodeRecords | None = field(default=None, repr=False, compare=False)
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """The table of an evaluation; ``against`` in each row is the first policy minus that row.
+
+    Args:
+        rows: one per policy, in the order given.
+        scenario: name of the scenario.
+        scenario_hash: digest of the scenario.
+        profile: fault profile.
+        intensity: fault intensity.
+        split: episodes' split.
+        seed: seed of the episodes.
+        ceiling: best achievable utility, where it is known.
+        clusters: distinct recorded queries the episodes were drawn from; None for model tasks.
+    """
+
+    rows: tuple[PolicyResult, ...]
+    scenario: str
+    scenario_hash: str
+    profile: str
+    intensity: float
+    split: str
+    seed: int
+    ceiling: float | None
+    clusters: int | None
+
+    def row(self, name: str) -> PolicyResult:
+        """The row of the policy called ``name``."""
+        return next(row for row in self.rows if row.name == name)
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON; undefined numbers become None."""
+
+        def plain(value: Any) -> Any:
+            if isinstance(value, (Estimate, Difference)):
+                return {key: plain(getattr(value, key)) for key in value.__dataclass_fields__}
+            if isinstance(value, PolicyResult):
+                return {k: plain(getattr(value, k)) for k in value.__dataclass_fields__ if k != "records"}
+            if isinstance(value, dict):
+                return {key: plain(item) for key, item in value.items()}
+            if isinstance(value, tuple):
+                return [plain(item) for item in value]
+            if isinstance(value, float):
+                return float(value) if np.isfinite(value) else None
+            return value
+
+        return {key: plain(getattr(self, key)) for key in self.__dataclass_fields__}
+
+    def to_json(self) -> str:
+        """The table as JSON text."""
+        return json.dumps(self.to_dict(), indent=2)
+
+
+def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
+    """Turn a policy, an artefact folder or ``baseline:NAME`` into a name and an actor for ``core``.
+
+    Raises:
+        PolicyError: if a name or folder is none of these.
+        ArtefactError: if an artefact is damaged or does not fit the environment.
+    """
+    if hasattr(policy, "act_batch"):
+        if hasattr(policy, "check"):
+            policy.check(core)
+        return str(getattr(policy, "name", None) or "policy"), policy
+    text = str(policy)
+    if text.startswith("baseline:"):
+        name = text.removeprefix("baseline:")
+        if name == WeitzmanPolicy.name:
+            return name, WeitzmanPolicy(core)
+        return name, make_baseline(name, core)
+    from .artefact import load_policy
+
+    if not Path(text).exists():
+        raise PolicyError(f"no policy {text!r}: neither a folder nor baseline:NAME (see brownout evaluate --help)")
+    loaded = load_policy(Path(text))
+    loaded.check(core)
+    return Path(text).name, loaded
+
+
+def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequence[str]) -> PolicyResult:
+    """Condense records into a row; intervals are cluster-robust over queries when ``clustered``."""
+    clusters = records.group if clustered else None
+    success = records.component("accuracy")
+    shares = np.bincount(records.outcome, minlength=len(records.outcome_names)) / len(records.outcome)
+    calls = max(int(records.launches.sum()), 1)
+    return PolicyResult(
+        name=name,
+        episodes=len(records.utility),
+        utility=statistics.mean(records.utility, clusters),
+        success=statistics.proportion(success > 0, clusters),
+        cost_usd=statistics.mean(records.component("cost_usd"), clusters),
+        latency_s=statistics.mean(records.component("latency_s"), clusters),
+        cost_quantiles=statistics.percentiles(records.component("cost_usd")),
+        latency_quantiles=statistics.percentiles(records.component("latency_s")),
+        outcomes={o: float(s) for o, s in zip(records.outcome_names, shares, strict=True)},
+        launches={k: float(v) / calls for k, v in zip(configs, records.launches.tolist(), strict=True)},
+        steps=float(records.steps.mean()),
+        records=records,
+    )
+
+
+def evaluate(
+    policies: Mapping[str, Any] | Sequence[Any] | Any,
+    scenario: str | Path | Scenario | dict[str, Any],
+    *,
+    episodes: int = 5000,
+    profile: str = "production",
+    intensity: float = 1.0,
+    split: str = "eval",
+    seed: int = 0,
+    lanes: int = LANES,
+    progress: Callable[[str, int], None] | None = None,
+) -> Evaluation:
+    """Evaluate policies on the same episodes.
+
+    Args:
+        policies: policies, artefact folders or ``baseline:NAME``, as a list or by name; the first is
+            compared with each other.
+        scenario: built-in name, path, mapping or scenario.
+        episodes: number of episodes.
+        profile: fault profile.
+        intensity: fault intensity.
+        split: ``eval`` (default) or ``train``.
+        seed: seed of the episodes; another one gives other episodes.
+        lanes: lanes to play on; changes speed, not results.
+        progress: called with a policy's name and its finished episodes.
+
+    Raises:
+        PolicyError: if a policy cannot be resolved or there is none.
+    """
+    named: Mapping[str, Any] = policies if isinstance(policies, Mapping) else {}
+    chosen = [policies]
+    if isinstance(policies, (list, tuple, Mapping)):
+        chosen = list(policies.values()) if isinstance(policies, Mapping) else list(policies)
+    if not chosen:
+        raise PolicyError("policies: got none; allowed: one or more")
+    loaded = load_scenario(scenario)
+    core = RouterCore(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
+    clustered = loaded.tasks.kind == "table"  # type: ignore[attr-defined]
+    ceiling = ceiling_of(core)
+    rows: list[PolicyResult] = []
+    taken: set[str] = set()
+    for i, policy in enumerate(chosen):
+        name, actor = resolve_policy(policy, core)
+        if named:
+            name = list(named)[i]
+        while name in taken:
+            name += "'"
+        taken.add(name)
+        told = None if progress is None else (lambda done, name=name: progress(name, done))
+        rows.append(summarise(name, play(actor, core, episodes, seed, told), clustered, core.config_names))
+    first = rows[0].records
+    assert first is not None
+    done = [
+        replace(
+            row,
+            share_of_ceiling=None if ceiling is None else row.utility.value / ceiling,
+            against=None
+            if row is rows[0] or row.records is None
+            else statistics.paired_difference(first.utility, row.records.utility, first.group if clustered else None),
+        )
+        for row in rows
+    ]
+    return Evaluation(
+        tuple(done), loaded.name, loaded.hash, profile, intensity, split, seed, ceiling,
+        int(np.unique(first.group).size) if clustered else None,
+    )  # fmt: skip

@@ -1,0 +1,64 @@
+"""One episode told as a timeline, for people."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from ..envs.router_core import RouterCore
+from .baselines import Actor
+from .evaluation import action_draws
+
+
+@dataclass(frozen=True)
+class Story:
+    """An episode: its timeline, what it came to, and which faults struck.
+
+    Args:
+        lines: the timeline, oldest first.
+        utility: sum of rewards.
+        outcome: how it ended.
+        totals: sum of each objective component.
+        injections: rows of the injection log, as plain dictionaries.
+    """
+
+    lines: list[str]
+    utility: float
+    outcome: str
+    totals: dict[str, float]
+    injections: list[dict[str, Any]]
+
+
+def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
+    """Play episode ``episode`` of ``seed`` on a one-lane core and tell it.
+
+    Args:
+        actor: the policy.
+        core: a core with one lane; its state is overwritten.
+        seed: seed of the lane.
+        episode: index of the episode.
+    """
+    core.trace = []
+    if core.plan is not None:
+        core.plan.log.clear()  # the log counts lanes and episodes, not seeds
+    core.seed(core.all_lanes, [seed])
+    core.begin(core.all_lanes, episode)
+    utility, totals = 0.0, np.zeros(len(core.component_names))
+    while True:
+        actions = actor.act_batch(core.observe(), core.mask(), action_draws(actor, core))
+        core.advance(np.asarray(actions, dtype=np.int64))
+        utility += float(core.reward[0])
+        totals += core.components[0]
+        if core.terminated[0] or core.truncated[0]:
+            break
+    rows = [] if core.plan is None else core.plan.log.for_episode(0, episode)
+    names = () if core.plan is None else rows.dtype.names or ()  # type: ignore[union-attr]
+    injections = [{name: _plain(row[name]) for name in names} for row in rows]
+    summary = dict(zip(core.component_names, totals.tolist(), strict=True))
+    return Story(core.timeline(), utility, core.outcome_names[core.outcome[0]], summary, injections)
+
+
+def _plain(value: Any) -> Any:
+    return value.item() if isinstance(value, np.generic) else value

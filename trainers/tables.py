@@ -1,0 +1,93 @@
+"""Evaluation tables for people: on a terminal and as Markdown."""
+
+from __future__ import annotations
+
+from rich.console import Console
+from rich.table import Table
+
+from .evaluation import Evaluation, PolicyResult
+from .statistics import Estimate
+
+
+def _pm(estimate: Estimate, digits: int) -> str:
+    return f"{estimate.value:.{digits}f} ± {estimate.half_width:.{digits}f}"
+
+
+def headings(evaluation: Evaluation) -> list[str]:
+    """Column headings of :func:`cells`."""
+    names = ["policy", "utility", "success %", "wrong %", "cost $", "p95 $", "latency s", "p95 s"]
+    if evaluation.ceiling is not None:
+        names.insert(2, "of ceiling")
+    if len(evaluation.rows) > 1:
+        names.append(f"{evaluation.rows[0].name} minus it")
+    return names
+
+
+def cells(evaluation: Evaluation, row: PolicyResult) -> list[str]:
+    """The cells of one row, as text."""
+    success, wrong = row.success, row.outcomes.get("wrong_answer", 0.0)
+    out = [
+        row.name,
+        _pm(row.utility, 3),
+        f"{100 * success.value:.1f} [{100 * success.low:.1f}, {100 * success.high:.1f}]",
+        f"{100 * wrong:.1f}",
+        f"{row.cost_usd.value:.4f}",
+        f"{row.cost_quantiles['p95'].value:.3f}",
+        f"{row.latency_s.value:.1f}",
+        f"{row.latency_quantiles['p95'].value:.0f}",
+    ]
+    if evaluation.ceiling is not None:
+        out.insert(2, f"{100 * (row.share_of_ceiling or 0.0):.1f} %")
+    if len(evaluation.rows) > 1:
+        difference = row.against
+        out.append(
+            "" if difference is None else f"{difference.value:+.3f} [{difference.low:+.3f}, {difference.high:+.3f}]"
+        )
+    return out
+
+
+def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> None:
+    """Print the table, best utility first, with what it was measured on."""
+    console = console or Console()
+    first = evaluation.rows[0]
+    title = f"{evaluation.scenario}, profile {evaluation.profile}"
+    if evaluation.intensity != 1.0:
+        title += f" at intensity {evaluation.intensity:g}"
+    table = Table(title=f"{title}: {first.episodes:,} {evaluation.split} episodes, the same for every policy")
+    for i, name in enumerate(headings(evaluation)):
+        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+    for row in sorted(evaluation.rows, key=lambda r: -r.utility.value):
+        table.add_row(*cells(evaluation, row), style="bold" if row is first else None)
+    # a table cut at the terminal's edge would hide the comparison
+    wide = Console(width=max(console.width, 150), file=console.file) if not console.is_terminal else console
+    wide.print(table)
+    if evaluation.ceiling is not None:
+        wide.print(f"The optimum is {evaluation.ceiling:.4f} (exact).", highlight=False)
+    if evaluation.clusters is not None:
+        wide.print(
+            f"Episodes replay {evaluation.clusters} recorded queries; intervals are cluster-robust over queries.",
+            highlight=False,
+        )
+
+
+def verdict(evaluation: Evaluation) -> str:
+    """One sentence on the first policy against the others: ahead, behind, or not told apart."""
+    first, others = evaluation.rows[0], evaluation.rows[1:]
+    ahead = [r.name for r in others if r.against is not None and r.against.low > 0]
+    behind = [r.name for r in others if r.against is not None and r.against.high < 0]
+    open_ = [r.name for r in others if r.name not in ahead and r.name not in behind]
+    parts = [f"{first.name} is better than {len(ahead)} of {len(others)} (paired 95 % interval above zero)"]
+    if behind:
+        parts.append(f"worse than {', '.join(behind)}")
+    if open_:
+        parts.append(f"not told apart from {', '.join(open_)}")
+    return "; ".join(parts) + "."
+
+
+def to_markdown(evaluation: Evaluation) -> str:
+    """The table in Markdown."""
+    names = headings(evaluation)
+    lines = ["| " + " | ".join(names) + " |", "|" + " --- |" * len(names)]
+    for row in sorted(evaluation.rows, key=lambda r: -r.utility.value):
+        lines.append("| " + " | ".join(cells(evaluation, row)) + " |")
+    return "\n".join(lines)
