@@ -80,7 +80,7 @@ class PPOConfig:
             if value is None and f.name == "target_kl":
                 continue
             wanted, kind = _KINDS[str(f.type)]
-            parts: tuple[Any, ...] = tuple(value) if f.name == "hidden" else (value,)
+            parts: Any = value if f.name == "hidden" else (value,)
             for part in parts:
                 fits = isinstance(part, wanted) and (wanted is bool or not isinstance(part, bool))
                 if not fits or not low <= part <= high:
