@@ -61,6 +61,11 @@ class LaneEnv(gym.Env[NDArray[np.float32], Any]):
         """The scenario that the lane simulates."""
         return self.core.scenario
 
+    @property
+    def profile(self) -> str:
+        """The fault profile of the scenario."""
+        return self.core.profile
+
     def action_masks(self) -> NDArray[np.int8]:
         """The ``(A,)`` mask of allowed actions."""
         return self.core.mask()[0].astype(np.int8)

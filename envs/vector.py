@@ -101,6 +101,11 @@ class LaneVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], NDArray[np.int64],
         """The scenario that the lanes simulate."""
         return self.core.scenario
 
+    @property
+    def profile(self) -> str:
+        """The fault profile of the scenario."""
+        return self.core.profile
+
     def action_masks(self) -> NDArray[np.int8]:
         """The ``(N, A)`` mask of allowed actions."""
         return self.core.mask().astype(np.int8)
