@@ -88,6 +88,9 @@ COMMANDS = {
     ("evaluate",): ["POLICY", "baseline:NAME", "--scenario", "--episodes", "--split", "--lanes", "--json"],
     ("rollout",): ["--policy", "--seed", "--show-faults", "timeline"],
     ("export",): ["POLICY", "FILE", "ONNX"],
+    ("portfolio",): ["TABLE", "--size", "--json"],
+    ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "AIQ"],
+    ("calibrate",): ["TABLE", "--out", "--class-column", "--mapping", "--picture"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
 }
 

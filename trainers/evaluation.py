@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..envs.hindsight import hindsight_bounds
 from ..envs.optimum import WeitzmanPolicy, ceiling_of
 from ..envs.router_core import RouterCore
 from ..envs.streams import stream_id, uniform
@@ -129,7 +130,10 @@ def play(
 
 @dataclass(frozen=True)
 class PolicyResult:
-    """One row of an evaluation: a policy's figures, each with its 95 % interval."""
+    """One row of an evaluation: a policy's figures, each with its 95 % interval.
+
+    ``regret`` is the mean distance to the hindsight bound on the same episodes.
+    """
 
     name: str
     episodes: int
@@ -143,6 +147,8 @@ class PolicyResult:
     launches: dict[str, float]
     steps: float
     share_of_ceiling: float | None = None
+    share_of_bound: float | None = None
+    regret: Estimate | None = None
     against: Difference | None = None
     records: EpisodeRecords | None = field(default=None, repr=False, compare=False)
 
@@ -160,6 +166,7 @@ class Evaluation:
         split: episodes' split.
         seed: seed of the episodes.
         ceiling: best achievable utility, where it is known.
+        bound: mean hindsight bound of the same episodes, which no policy can pass; None where none is known.
         clusters: distinct recorded queries the episodes were drawn from; None for model tasks.
     """
 
@@ -171,6 +178,7 @@ class Evaluation:
     split: str
     seed: int
     ceiling: float | None
+    bound: float | None
     clusters: int | None
 
     def row(self, name: str) -> PolicyResult:
@@ -286,7 +294,7 @@ def evaluate(
     loaded = load_scenario(scenario)
     core = RouterCore(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
     clustered = loaded.tasks.kind == "table"  # type: ignore[attr-defined]
-    ceiling = ceiling_of(core)
+    ceiling, bounds = ceiling_of(core), hindsight_bounds(core, episodes, seed)
     rows: list[PolicyResult] = []
     taken: set[str] = set()
     for i, policy in enumerate(chosen):
@@ -300,17 +308,22 @@ def evaluate(
         rows.append(summarise(name, play(actor, core, episodes, seed, told), clustered, core.config_names))
     first = rows[0].records
     assert first is not None
-    done = [
-        replace(
-            row,
-            share_of_ceiling=None if ceiling is None else row.utility.value / ceiling,
-            against=None
-            if row is rows[0] or row.records is None
-            else statistics.paired_difference(first.utility, row.records.utility, first.group if clustered else None),
+    clusters = first.group if clustered else None
+    bound = None if bounds is None else float(bounds.mean())
+    done = []
+    for row in rows:
+        assert row.records is not None
+        utility = row.records.utility
+        done.append(
+            replace(
+                row,
+                share_of_ceiling=None if ceiling is None else row.utility.value / ceiling,
+                share_of_bound=row.utility.value / bound if bound else None,
+                regret=None if bounds is None else statistics.mean(bounds - utility, clusters),
+                against=None if row is rows[0] else statistics.paired_difference(first.utility, utility, clusters),
+            )
         )
-        for row in rows
-    ]
     return Evaluation(
         tuple(done), loaded.name, loaded.hash, profile, intensity, split, seed, ceiling,
-        int(np.unique(first.group).size) if clustered else None,
+        bound, int(np.unique(first.group).size) if clustered else None,
     )  # fmt: skip

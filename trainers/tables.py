@@ -18,6 +18,8 @@ def headings(evaluation: Evaluation) -> list[str]:
     names = ["policy", "utility", "success %", "wrong %", "cost $", "p95 $", "latency s", "p95 s"]
     if evaluation.ceiling is not None:
         names.insert(2, "of ceiling")
+    elif evaluation.bound is not None:
+        names.insert(2, "of bound")
     if len(evaluation.rows) > 1:
         names.append(f"{evaluation.rows[0].name} minus it")
     return names
@@ -36,8 +38,9 @@ def cells(evaluation: Evaluation, row: PolicyResult) -> list[str]:
         f"{row.latency_s.value:.1f}",
         f"{row.latency_quantiles['p95'].value:.0f}",
     ]
-    if evaluation.ceiling is not None:
-        out.insert(2, f"{100 * (row.share_of_ceiling or 0.0):.1f} %")
+    share = row.share_of_bound if evaluation.ceiling is None else row.share_of_ceiling
+    if share is not None:
+        out.insert(2, f"{100 * share:.1f} %")
     if len(evaluation.rows) > 1:
         difference = row.against
         out.append(
@@ -63,6 +66,11 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
     wide.print(table)
     if evaluation.ceiling is not None:
         wide.print(f"The optimum is {evaluation.ceiling:.4f} (exact).", highlight=False)
+    elif evaluation.bound is not None:
+        wide.print(
+            f"Knowing every draw in advance would give {evaluation.bound:.3f} (the hindsight bound).",
+            highlight=False,
+        )
     if evaluation.clusters is not None:
         wide.print(
             f"Episodes replay {evaluation.clusters} recorded queries; intervals are cluster-robust over queries.",

@@ -1,0 +1,158 @@
+"""The commands that work on tables of recorded runs: portfolio, crossval, calibrate."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from .errors import TableError
+
+if TYPE_CHECKING:
+    from .scenarios.tables import RecordedTable
+    from .trainers.statistics import Estimate
+
+app = typer.Typer()
+out = Console()
+err = Console(stderr=True)
+
+TableArgument = Annotated[Path, typer.Argument(metavar="TABLE", help="Parquet or CSV of recorded runs.")]
+ConfigsOption = Annotated[str | None, typer.Option(metavar="A,B,...", help="Configurations to use; default: all.")]
+SizeOption = Annotated[int, typer.Option(min=1, help="Configurations to keep at most.")]
+SelectOption = Annotated[int, typer.Option(min=1, help="Calls of one configuration in view while choosing.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
+
+
+def _load(table: Path, configs: str | None) -> RecordedTable:
+    from .scenarios.tables import RecordedTable
+
+    if not table.is_file():
+        raise TableError(f"no table {str(table)!r}; give a Parquet or CSV file of recorded runs")
+    rules = {"cost_usd": "config-median", "latency_s": "config-median"}
+    chosen = None if configs is None else [name.strip() for name in configs.split(",") if name.strip()]
+    loaded = RecordedTable.load(table, configs=chosen, missing=rules, features=[])
+    for note in loaded.notes:
+        err.print(f"note: {note}", highlight=False)
+    return loaded
+
+
+def _pm(estimate: Estimate, digits: int = 3) -> str:
+    if estimate.value != estimate.value:
+        return "never"
+    if estimate.low != estimate.low:
+        return f"{estimate.value:.{digits}f} [not in every draw]"
+    return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
+
+
+@app.command()
+def portfolio(
+    table: TableArgument,
+    size: SizeOption = 4,
+    repeats: SelectOption = 1,
+    configs: ConfigsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Choose which configurations to keep, by the value of the policy that will use them."""
+    from .envs.sequential import Attempts
+    from .trainers.portfolio import best_single, forward_select
+
+    loaded = _load(table, configs)
+    attempts = Attempts.of(loaded.success, loaded.cost_usd, loaded.latency_s, loaded.n_samples, repeats=repeats)
+    spent = float(sum(s.cost_usd * s.runs for s in loaded.config_summary("all")))
+    with err.status("choosing"):
+        choice = forward_select(attempts, size, spent_usd=spent)
+    best, cost, success = best_single(attempts)
+    means = attempts.weight @ attempts.chance[:, :, 0], attempts.weight @ attempts.cost[:, :, 0]
+    rows = [
+        {"configuration": loaded.configs[k], "success": float(means[0][k]), "cost_usd": float(means[1][k]), "aiq": v}
+        for k, v in zip(choice.members, choice.values, strict=True)
+    ]
+    single = {"configuration": loaded.configs[best], "success": success, "cost_usd": cost}
+    if as_json:
+        print(json.dumps({"portfolio": rows, "best_single": single, "build_usd": spent}, indent=2))
+        return
+    shown = Table("kept, in order", "success %", "cost $", "AIQ with it", title=f"{len(loaded.query_ids)} queries")
+    for row in rows:
+        shown.add_row(
+            str(row["configuration"]),
+            f"{100 * float(row['success']):.1f}",
+            f"{row['cost_usd']:.4f}",
+            f"{row['aiq']:.3f}",
+        )
+    out.print(shown)
+    out.print(
+        f"Best single: {single['configuration']}, {100 * success:.1f} % at ${cost:.4f}. Trying all "
+        f"{len(loaded.configs)} configurations cost ${spent:,.2f}. In-sample figures; see brownout crossval.",
+        highlight=False,
+    )
+
+
+@app.command()
+def crossval(
+    table: TableArgument,
+    size: SizeOption = 5,
+    repeats: Annotated[int, typer.Option(min=1, help="Calls of one configuration that a plan may make.")] = 4,
+    select_repeats: SelectOption = 1,
+    folds: Annotated[int, typer.Option(min=2, help="Folds over queries.")] = 5,
+    seeds: Annotated[int, typer.Option(min=1, help="How often folds are drawn.")] = 3,
+    workers: Annotated[int, typer.Option(min=1, help="Ray: folds side by side.")] = 1,
+    address: Annotated[str | None, typer.Option(help="Ray cluster; default: a local one.")] = None,
+    configs: ConfigsOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Nested cross-validation: portfolio and plans fitted on some queries, scored on the others.
+
+    The judge is perfect. AIQ is the mean success over costs from 0 to that of the best single configuration.
+    """
+    from .trainers.crossval import crossval as run
+    from .trainers.crossval import on_ray
+
+    loaded = _load(table, configs)
+    with err.status("fitting and scoring folds"):
+        result = run(
+            loaded, size=size, repeats=repeats, select_repeats=select_repeats, folds=folds, seeds=seeds,
+            map_folds=on_ray(workers, address) if workers > 1 else None,
+        )  # fmt: skip
+    if as_json:
+        print(json.dumps(result.to_dict(), indent=2))
+        return
+    shown = Table(
+        "method", "AIQ", f"success at ${result.cost_max:.4g}", f"cost at {100 * result.success:.1f} % success, $",
+        title=f"{result.queries} queries, {folds} folds, {seeds} draws of them",
+    )  # fmt: skip
+    for row in result.rows:
+        shown.add_row(row.method, _pm(row.aiq), _pm(row.success_at_cost), _pm(row.cost_at_success))
+    out.print(shown)
+    out.print(
+        f"Best single configuration: {result.best}. Kept most often: {', '.join(list(result.portfolios)[:6])}. "
+        "Intervals: 95 %, bootstrap over queries.",
+        highlight=False,
+    )
+
+
+@app.command()
+def calibrate(
+    table: Annotated[Path, typer.Argument(metavar="TABLE", help="Parquet, CSV, or GenAI spans as JSON lines.")],
+    target: Annotated[Path, typer.Option("--out", help="Scenario file to write.")],
+    class_column: Annotated[str | None, typer.Option(help="Column that holds the class of a query.")] = None,
+    configs: ConfigsOption = None,
+    mapping: Annotated[Path | None, typer.Option(help="YAML file from failure modes to faults.")] = None,
+    prices: Annotated[Path | None, typer.Option(help="YAML file model: [USD per million in, out]; spans.")] = None,
+    episodes: Annotated[int, typer.Option(min=100, help="Tasks to simulate for the comparison.")] = 4000,
+    seed: Annotated[int, typer.Option(help="Seed of simulation and bootstrap.")] = 0,
+    bootstrap: Annotated[int, typer.Option(min=0, help="Parametric bootstrap draws for the intervals.")] = 0,
+    picture: Annotated[Path | None, typer.Option(help="PNG file: simulated beside recorded.")] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Fit a scenario to recorded runs, and say how well it fits and what it could not tell."""
+    from .trainers.calibrate_command import run_calibrate
+
+    chosen = None if configs is None else [name.strip() for name in configs.split(",") if name.strip()]
+    run_calibrate(
+        table, target, class_column=class_column, configs=chosen, mapping=mapping, prices=prices, episodes=episodes,
+        seed=seed, bootstrap=bootstrap, picture=picture, as_json=as_json, console=out,
+    )  # fmt: skip

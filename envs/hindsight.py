@@ -1,0 +1,166 @@
+"""The hindsight bound: what a policy could reach if it knew every draw of the episode in advance.
+
+Draws are pure functions of the episode's key, so they can be read without being played. For every call
+``(k, j)`` that would succeed the cheapest plan that obtains it launches calls ``0 ... j`` of configuration
+``k`` at once, submits as soon as number ``j`` answers and cancels the rest, so no plan that submits it has a
+utility above
+
+    accuracy - per_usd * (c_j + sum_{i<j} c_i min(1, L_j / L_i)) - per_s * L_j .
+
+The bound of the episode is the best of these, of the same for repairs, of handing over, and of abstaining (0).
+Faults whose strikes depend on the call alone are read exactly. Those that depend on time or on what else
+happened are left out, and as they may end calls ``i < j`` early and free of charge, these then count as free.
+Both can only raise the bound, as long as such faults do not help otherwise (a price that falls, say).
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..faults import Calls, FaultPlan, Status, Verb
+from ..rewards import WeightedSum
+from ..scenarios.loading import fault_plan, services_of
+from .router_core import RouterCore
+from .streams import uniform
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+Bools = NDArray[np.bool_]
+_CHUNK = 4096
+
+
+def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | None:
+    """Return the ``(E,)`` bounds of episodes ``0 ... episodes - 1`` of a seed.
+
+    Args:
+        core: any core of the scenario, profile, intensity and split in question; it is not touched.
+        episodes: number of episodes ``E``.
+        seed: seed of all of them.
+
+    Returns:
+        None when the reward is not a weighted sum, for which alone the formula holds.
+    """
+    if not isinstance(core.reward_function, WeightedSum):
+        return None
+    bounds = np.zeros(episodes)
+    for start in range(0, episodes, _CHUNK):
+        size = min(_CHUNK, episodes - start)
+        bounds[start : start + size] = _Reader(core, size).bounds(seed, np.arange(start, start + size))
+    return bounds
+
+
+class _Reader:
+    """Reads the draws of a chunk of episodes, one lane each."""
+
+    def __init__(self, like: RouterCore, lanes: int) -> None:
+        self.core = RouterCore(
+            like.scenario,
+            lanes,
+            profile=like.profile,
+            intensity=0.0,
+            split=like.split,
+            max_episode_steps=like.max_steps,
+        )
+        reward = like.reward_function
+        assert isinstance(reward, WeightedSum)
+        self.reward = reward
+        self.plan = _timeless(like, lanes)
+        self.exact = like.plan is None or like.plan.timeless_ids == frozenset(like.plan.fault_ids)
+
+    def bounds(self, seed: int, episodes: I64) -> F64:
+        """Return the bound of each episode of a seed, one per lane."""
+        core = self.core
+        core.seed(core.all_lanes, [seed] * core.num_lanes)
+        core.begin(core.all_lanes, episodes)
+        best = np.maximum(self._handoff(), 0.0)
+        for k in range(core.num_configs):
+            best = np.maximum(best, self._configuration(k))
+        return best
+
+    def _worth(self, value: Any, cost: F64, seconds: F64) -> F64:
+        """Utility of gaining ``value`` at a price, minus infinity where a hard limit forbids it."""
+        core, given = self.core, self.core.preferences
+        late = np.maximum(seconds - given["deadline_s"], 0.0) * self.reward.late_per_s
+        worth = value - given["per_usd"] * cost - given["per_s"] * seconds - late
+        if core.ends_on_budget:
+            worth = np.where(cost < given["budget_usd"], worth, -np.inf)
+        if core.ends_on_deadline:
+            worth = np.where(seconds <= given["deadline_s"], worth, -np.inf)
+        return worth
+
+    def _handoff(self) -> F64:
+        core = self.core
+        if core.spec.person is None:
+            return np.full(core.num_lanes, -np.inf)
+        lanes = core.all_lanes
+        chance = np.full(len(lanes), core.spec.person.accuracy)
+        call, right = core._side_call(lanes, "person", Verb.ESCALATE, np.zeros(len(lanes), np.int64), chance)
+        given = core.preferences
+        # neither limit binds a person: the agent's clock and purse stop at the hand-over
+        return self.reward.handoff * right - given["per_usd"] * call.cost_usd - given["per_s"] * call.latency_s
+
+    def _configuration(self, k: int) -> F64:
+        """Best worth of any call of configuration ``k``, or of a repair by it."""
+        core = self.core
+        best = np.full(core.num_lanes, -np.inf)
+        costs: list[F64] = []
+        times: list[F64] = []
+        base_cost, base_time = np.full(core.num_lanes, np.inf), np.full(core.num_lanes, np.inf)
+        share = core.spec.limits.cancel_share
+        for j in range(min(int(core.source.calls_allowed[:, k].max()), core.max_calls)):
+            allowed = j < core.source.calls_allowed[:, k]
+            good, cost, seconds = self._call(k, j, Verb.LAUNCH)
+            before = np.zeros(core.num_lanes)
+            for c, s in zip(costs, times, strict=True) if self.exact else ():
+                ran = np.minimum(1.0, seconds / np.maximum(s, 1e-300))
+                before += c * (share + (1.0 - share) * ran)
+            worth = self._worth(self.reward.accuracy, cost + before, seconds)
+            best = np.maximum(best, np.where(good & allowed, worth, -np.inf))
+            if core.spec.repair is not None and j > 0:
+                mended, price, extra = self._call(k, j, Verb.REPAIR)
+                worth = self._worth(self.reward.accuracy, price + base_cost, extra + base_time)
+                best = np.maximum(best, np.where(mended & allowed & np.isfinite(base_cost), worth, -np.inf))
+            costs.append(cost)
+            times.append(seconds)
+            base_cost, base_time = np.minimum(base_cost, cost), np.minimum(base_time, seconds)
+        return best
+
+    def _call(self, k: int, number: int, verb: Verb) -> tuple[Bools, F64, F64]:
+        """Whether call ``number`` to ``k`` brings a right answer, its cost and its latency."""
+        core = self.core
+        lanes, n = core.all_lanes, core.num_lanes
+        service, count = np.full(n, k), np.full(n, number)
+        outcome = core.source.call(lanes, core.keys, service, count)
+        if verb == Verb.REPAIR:
+            repair = core.spec.repair
+            assert repair is not None
+            u = uniform(core.keys, core._repair_streams[k, 0], number)
+            outcome.right = outcome.right | (u < repair.fix)
+            outcome.cost_usd = outcome.cost_usd * repair.cost_factor
+            outcome.latency_s = outcome.latency_s * repair.latency_factor
+        calls = Calls.place(
+            lanes, service, verb, count, 0.0, outcome.latency_s, outcome.cost_usd, outcome.right, 0.0, 0
+        )
+        calls.status = outcome.status.copy()
+        if self.plan is not None:
+            self.plan.strike(calls, core.keys)
+        return calls.right & (calls.status == Status.OK), calls.cost_usd, calls.latency_s
+
+
+def _timeless(like: RouterCore, lanes: int) -> Any:
+    """The part of the plan whose strikes depend on nothing but the call itself."""
+    if like.plan is None:
+        return None
+    plan, factor = fault_plan(like.spec, like.profile)
+    keep = like.plan.timeless_ids
+    part = FaultPlan(tuple(fault for fault in plan.faults if fault.id in keep))
+    return part.bind(
+        services_of(like.spec),
+        type(like.spec).ports,
+        intensity=like.intensity * factor,
+        num_lanes=lanes,
+        log_capacity=0,
+    )

@@ -1,0 +1,407 @@
+"""Fitting the item-response model to counts of successes, with intervals that say how sure it is.
+
+Penalised marginal maximum likelihood: skills of classes shrink to their configuration's mean by an amount that
+is itself fitted, skills and standard deviations have weak priors that matter only where the data says nothing.
+The mean difficulty over all queries is 0 by convention, as only skill minus difficulty can be seen.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from functools import cached_property
+from itertools import pairwise
+from typing import Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..envs.quantiles import normal
+from ..envs.streams import episode_keys, stream_id, uniform
+from ..errors import TableError
+from .likelihood import Counts, Likelihood
+
+F64 = NDArray[np.float64]
+
+SDS: Final = ("difficulty_sd", "family_sd", "configuration_sd")
+# what is assumed where a table cannot say: the schema's own defaults, and 1 logit of difficulty
+ASSUMED: Final[Mapping[str, float]] = {"difficulty_sd": 1.0, "family_sd": 0.4, "configuration_sd": 0.8}
+_PRIOR_LOG_SD: Final = 1.2
+_PRIOR_SKILL: Final = 4.0
+_PRIOR_CLASS: Final = 2.0
+_SMALLEST: Final = 0.01
+_CHI2_95: Final = 3.841458820694124
+_Z95: Final = 1.959963984540054
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """A fitted number and its 95 % interval; ``identified`` is False where the table could not determine it."""
+
+    value: float
+    low: float
+    high: float
+    identified: bool = True
+
+    def covers(self, number: float) -> bool:
+        """Whether the interval contains ``number``."""
+        return self.low <= number <= self.high
+
+
+@dataclass(frozen=True, eq=False)
+class ResponseFit:
+    """The fitted model.
+
+    Args:
+        counts: what it was fitted to.
+        skill: ``(K, C)`` logits.
+        difficulty: ``(C,)`` mean difficulty of each class, logits; its mean over queries is 0.
+        sds: difficulty, family and configuration standard deviation, logits.
+        class_sd: sd of a configuration's skill between classes, logits; 0 with one class.
+        log_likelihood: of the counts, up to a constant that depends on the table alone.
+        fixed: standard deviations that were not fitted.
+        notes: what could not be identified, in sentences.
+    """
+
+    counts: Counts
+    skill: F64
+    difficulty: F64
+    sds: tuple[float, float, float]
+    class_sd: float
+    log_likelihood: float
+    fixed: Mapping[str, float]
+    notes: tuple[str, ...]
+    _problem: _Problem = field(repr=False)
+    _theta: F64 = field(repr=False)
+
+    @property
+    def margin(self) -> F64:
+        """``(K, C)`` skill minus mean difficulty."""
+        return self.skill - self.difficulty
+
+    def score(self, counts: Counts) -> F64:
+        """``(Q,)`` log-likelihood of other queries of the same configurations and classes."""
+        return Likelihood(counts).per_query(self.margin, self.sds)
+
+    @cached_property
+    def intervals(self) -> dict[str, Interval]:
+        """95 % intervals: ``margin.CONFIG.CLASS``, ``difficulty.CLASS`` and the three standard deviations.
+
+        From the observed information (numeric derivative of the gradient). A standard deviation whose Wald
+        interval is wide is profiled instead: all else is fitted again along it.
+        """
+        problem, theta = self._problem, self._theta
+        covariance = np.linalg.pinv(problem.hessian(theta), hermitian=True)
+        found: dict[str, Interval] = {}
+        names = self.counts.configs, self.counts.classes
+        for k, config in enumerate(names[0]):
+            for c, group in enumerate(names[1]):
+                row = problem.margin_row(k, c)
+                error = math.sqrt(max(0.0, float(row @ covariance @ row)))
+                value = float(self.margin[k, c])
+                seen = bool(self.counts.runs[self.counts.query_class == c, k].sum())
+                found[f"margin.{config}.{group}"] = Interval(
+                    value, value - _Z95 * error, value + _Z95 * error, seen or len(names[1]) == 1
+                )
+        if len(names[1]) > 1:
+            for c, group in enumerate(names[1]):
+                row = problem.difficulty_row(c)
+                error = math.sqrt(max(0.0, float(row @ covariance @ row)))
+                value = float(self.difficulty[c])
+                found[f"difficulty.{group}"] = Interval(value, value - _Z95 * error, value + _Z95 * error)
+        for j, name in enumerate(SDS):
+            value = self.sds[j]
+            if name in self.fixed:
+                found[name] = Interval(value, math.nan, math.nan, False)
+                continue
+            at = problem.sd_index(j)
+            error = math.sqrt(max(0.0, float(covariance[at, at])))
+            wald = (value * math.exp(-_Z95 * error), value * math.exp(_Z95 * error))
+            low, high = problem.profile(theta, j, error) if error > 0.15 else wald
+            found[name] = Interval(value, low, high)
+        return found
+
+    def bootstrap(self, draws: int = 50, seed: int = 0) -> dict[str, Interval]:
+        """Parametric bootstrap: fit again to tables drawn from the fit; percentile intervals of 95 %.
+
+        Args:
+            draws: tables to draw; each costs a fit.
+            seed: of the draws.
+        """
+        rows: dict[str, list[float]] = {}
+        for draw in range(draws):
+            again = fit_response_model(simulate_counts(self, seed, draw), fixed=self.fixed, start=self._theta)
+            for name, value in again.point().items():
+                rows.setdefault(name, []).append(value)
+        here = self.point()
+        ends = {name: np.quantile(values, (0.025, 0.975)) for name, values in rows.items()}
+        return {
+            name: Interval(here[name], math.nan, math.nan, False)
+            if name in self.fixed
+            else Interval(here[name], float(low), float(high))
+            for name, (low, high) in ends.items()
+        }
+
+    def point(self) -> dict[str, float]:
+        """The estimates under the names of :attr:`intervals`."""
+        classes = self.counts.classes
+        found = {
+            f"margin.{config}.{group}": float(self.margin[k, c])
+            for k, config in enumerate(self.counts.configs)
+            for c, group in enumerate(classes)
+        }
+        if len(classes) > 1:
+            found.update({f"difficulty.{group}": float(self.difficulty[c]) for c, group in enumerate(classes)})
+        return {**found, **dict(zip(SDS, self.sds, strict=True))}
+
+
+def fit_response_model(
+    counts: Counts, *, fixed: Mapping[str, float] | None = None, start: F64 | None = None
+) -> ResponseFit:
+    """Fit skills, class means and the three standard deviations.
+
+    Args:
+        counts: successes and runs per query and configuration.
+        fixed: standard deviations not to fit, by name. What the counts cannot identify is fixed and noted.
+        start: parameters of another fit of the same shape, to begin from.
+
+    Raises:
+        TableError: for an unknown or negative fixed standard deviation, or a configuration without runs.
+    """
+    from scipy.optimize import minimize
+
+    asked = dict(fixed or {})
+    for name, value in asked.items():
+        if name not in SDS or not (math.isfinite(value) and value >= 0.0):
+            raise TableError(f"fixed.{name}: got {value!r}; allowed: a number from 0 for {', '.join(SDS)}")
+    empty = np.flatnonzero(counts.runs.sum(axis=0) == 0)
+    if empty.size:
+        raise TableError(f"configuration {counts.configs[empty[0]]!r} has no run that is right or wrong; leave it out")
+    notes, unseen = _unidentified(counts)
+    problem = _Problem(counts, {**unseen, **asked})
+    if start is None or len(start) != problem.size:
+        rough = _Problem(counts, problem.fixed, fineness=0.4)
+        options = {"maxiter": 200, "ftol": 1e-6}
+        start = np.asarray(minimize(rough.objective, rough.initial(), jac=True, method="L-BFGS-B", options=options).x)
+    theta = start
+    for _ in range(1 if len(counts.classes) == 1 else 8):
+        options = {"maxiter": 500, "ftol": 1e-10, "gtol": 1e-3}
+        result = minimize(problem.objective, theta, jac=True, method="L-BFGS-B", options=options)
+        theta = np.asarray(result.x, dtype=np.float64)
+        if len(counts.classes) == 1 or not problem.refit_class_sd(theta):
+            break
+    margin, sds = problem.unpack(theta)
+    difficulty = problem.difficulty(theta)
+    class_sd = problem.class_sd if len(counts.classes) > 1 else 0.0
+    return ResponseFit(
+        counts, margin + difficulty, difficulty, (float(sds[0]), float(sds[1]), float(sds[2])), class_sd,
+        problem.likelihood.value(margin, sds), problem.fixed, tuple(n for k, n in notes.items() if k not in asked),
+        problem, theta,
+    )  # fmt: skip
+
+
+def simulate_counts(fit: ResponseFit, seed: int = 0, draw: int = 0) -> Counts:
+    """Draw the successes of a table of the same shape from the fitted model, as the simulator would."""
+    counts = fit.counts
+    size = len(counts.query_class)
+    keys = episode_keys(np.full(size, seed), np.arange(size), f"calibration.draw.{draw}")
+    bell = normal()
+
+    def latent(names: list[str]) -> F64:
+        return np.stack([bell.sample(uniform(keys, stream_id(name))) for name in names], axis=1)
+
+    x = fit.margin.T[counts.query_class] - fit.sds[0] * latent(["difficulty"])
+    x += fit.sds[1] * latent([f"family.{name}" for name in counts.families])
+    x += fit.sds[2] * latent([f"configuration.{name}" for name in counts.configs])
+    chance = 1.0 / (1.0 + np.exp(-x))
+    wins = np.zeros_like(counts.runs)
+    for k, name in enumerate(counts.configs):
+        number = np.arange(int(counts.runs[:, k].max(initial=0)))
+        u = uniform(keys[:, None], stream_id(f"noise.{name}"), number[None, :])
+        wins[:, k] = ((u < chance[:, [k]]) & (number < counts.runs[:, [k]])).sum(axis=1)
+    return Counts(counts.configs, counts.families, counts.classes, counts.query_class, counts.runs, wins)
+
+
+def _unidentified(counts: Counts) -> tuple[dict[str, str], dict[str, float]]:
+    """What the shape of the counts cannot tell: a sentence for each, and the value assumed."""
+    notes: dict[str, str] = {}
+    fixed: dict[str, float] = {}
+
+    def assume(name: str, value: float, why: str) -> None:
+        notes[name], fixed[name] = f"{name} = {value:g} is assumed: {why}", value
+
+    several = len(counts.configs) > 1
+    repeats = bool((counts.runs > 1).any())
+    sizes = [counts.families.count(family) for family in dict.fromkeys(counts.families)]
+    if max(sizes) == 1:
+        assume(
+            "family_sd", 0.0, "every family has one configuration, so what a family shares goes to the configuration"
+        )
+    elif len(sizes) == 1:
+        assume("family_sd", 0.0, "there is one family, so what it shares is difficulty")
+    if not several:
+        assume("configuration_sd", 0.0, "there is one configuration, so what its repeats share is difficulty")
+    elif not repeats:
+        why = "no configuration has repeats of a query, so how alike they are cannot be seen"
+        assume("configuration_sd", ASSUMED["configuration_sd"], why)
+    if not several and not repeats:
+        why = "one run of one configuration per query does not tell luck from difficulty"
+        assume("difficulty_sd", ASSUMED["difficulty_sd"], why)
+    return notes, fixed
+
+
+class _Problem:
+    """The penalised objective over one vector: abilities, class means, class skills, logs of the free sds."""
+
+    def __init__(self, counts: Counts, fixed: Mapping[str, float], fineness: float = 1.0) -> None:
+        self.counts, self.fixed = counts, dict(fixed)
+        self.likelihood = Likelihood(counts, fineness)
+        self.k, self.c = len(counts.configs), len(counts.classes)
+        self.free = [j for j, name in enumerate(SDS) if name not in self.fixed]
+        self.class_sd = 0.7
+        classes = self.c if self.c > 1 else 0
+        self._ends = np.cumsum([self.k, classes, self.k * classes, len(self.free)])
+        self.size = int(self._ends[-1])
+        self._centre = np.log([ASSUMED[SDS[j]] for j in self.free])
+
+    def initial(self) -> F64:
+        """Skills from the pooled rates, the assumed standard deviations."""
+        wins, runs = self.counts.successes.sum(axis=0), self.counts.runs.sum(axis=0)
+        rate = (wins + 0.5) / (runs + 1.0)
+        theta = np.zeros(self.size)
+        theta[: self.k] = 1.3 * np.log(rate / (1.0 - rate))
+        theta[self._ends[2] :] = self._centre
+        return theta
+
+    def sd_index(self, j: int) -> int:
+        """Where standard deviation ``j`` stands in the vector."""
+        return int(self._ends[2]) + self.free.index(j)
+
+    def unpack(self, theta: F64) -> tuple[F64, F64]:
+        """Margins ``(K, C)`` and the three standard deviations."""
+        a, b, c = self._ends[:3]
+        margin = np.repeat(theta[:a, None], self.c, axis=1)
+        if self.c > 1:
+            margin = margin - theta[a:b] + theta[b:c].reshape(self.k, self.c)
+        sds = np.array([self.fixed.get(name, 0.0) for name in SDS])
+        sds[self.free] = np.exp(np.clip(theta[c:], -8.0, 3.0))
+        return margin, sds
+
+    def difficulty(self, theta: F64) -> F64:
+        """``(C,)`` class means, shifted so that their mean over queries is 0."""
+        if self.c == 1:
+            return np.zeros(1)
+        mean = theta[self._ends[0] : self._ends[1]]
+        return mean - float(self.counts.share @ mean)
+
+    def margin_row(self, k: int, c: int) -> F64:
+        """Derivative of one margin with respect to the vector."""
+        row = np.zeros(self.size)
+        row[k] = 1.0
+        if self.c > 1:
+            row[self._ends[0] + c] = -1.0
+            row[self._ends[1] + k * self.c + c] = 1.0
+        return row
+
+    def difficulty_row(self, c: int) -> F64:
+        """Derivative of one class mean with respect to the vector."""
+        row = np.zeros(self.size)
+        row[self._ends[0] : self._ends[1]] = -self.counts.share
+        row[self._ends[0] + c] += 1.0
+        return row
+
+    def objective(self, theta: F64) -> tuple[float, F64]:
+        """Minus the penalised log-likelihood and its gradient."""
+        a, b, c = self._ends[:3]
+        margin, sds = self.unpack(theta)
+        value, gradient = self.likelihood.gradient(margin, sds)
+        slope = np.zeros(self.size)
+        slope[:a] = gradient.margin.sum(axis=1)
+        if self.c > 1:
+            slope[a:b] = -gradient.margin.sum(axis=0)
+            slope[b:c] = gradient.margin.reshape(-1)
+        slope[c:] = gradient.sds[self.free] * sds[self.free]
+        scale = np.empty(self.size)
+        scale[:a], scale[a:b], scale[b:c], scale[c:] = _PRIOR_SKILL, _PRIOR_CLASS, self.class_sd, _PRIOR_LOG_SD
+        away = theta.copy()
+        away[c:] -= self._centre
+        away /= scale
+        return 0.5 * float(away @ away) - value, away / scale - slope
+
+    def refit_class_sd(self, theta: F64) -> bool:
+        """One step of EM for the spread of class skills; whether it still moved."""
+        b, c = self._ends[1:3]
+        information = self.likelihood.gradient(*self.unpack(theta))[1].information.reshape(-1)
+        seen = information > 0.0
+        spread = theta[b:c][seen] ** 2 + 1.0 / (information[seen] + self.class_sd**-2)
+        # two pseudo-observations of half a logit keep it from collapsing
+        new = math.sqrt((float(spread.sum()) + 2 * 0.25) / (int(seen.sum()) + 2))
+        moved = abs(new - self.class_sd) > 0.02 * self.class_sd
+        self.class_sd = new
+        return moved
+
+    def hessian(self, theta: F64, step: float = 2e-3) -> F64:
+        """Second derivatives of the objective, by central differences of the gradient."""
+        rows = np.empty((self.size, self.size))
+        one_sided = self.size > 60  # half the work, good enough where it is much
+        here = self.objective(theta)[1] if one_sided else None
+        for i in range(self.size):
+            shift = np.zeros(self.size)
+            shift[i] = step
+            ahead = self.objective(theta + shift)[1]
+            behind = self.objective(theta - shift)[1] if here is None else here
+            rows[i] = (ahead - behind) / (step if one_sided else 2.0 * step)
+        return (rows + rows.T) / 2.0
+
+    def profile(self, theta: F64, j: int, error: float) -> tuple[float, float]:
+        """Profile interval of standard deviation ``j``, its own prior left out; the lower end may be 0."""
+        from scipy.optimize import minimize
+
+        rough = _Problem(self.counts, self.fixed, fineness=0.6)
+        rough.class_sd = self.class_sd
+        at = self.sd_index(j)
+        rest = np.delete(np.arange(self.size), at)
+        centre, best = float(self._centre[self.free.index(j)]), theta.copy()
+
+        def prior(log_sd: float) -> float:
+            return 0.5 * ((log_sd - centre) / _PRIOR_LOG_SD) ** 2
+
+        def fitted(log_sd: float) -> float:
+            def part(values: F64) -> tuple[float, F64]:
+                full = np.empty(self.size)
+                full[rest], full[at] = values, log_sd
+                value, slope = rough.objective(full)
+                return value, slope[rest]
+
+            result = minimize(part, best[rest], jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-8})
+            best[rest] = result.x
+            return float(result.fun) - prior(log_sd)
+
+        # without its prior the profile may peak elsewhere: follow it on a ladder around the estimate
+        step = min(max(0.5 * error, 0.08), 0.6)
+        here = float(theta[at])
+        ends: list[list[tuple[float, float]]] = []
+        peak = fitted(here)
+        for sign in (-1.0, 1.0):
+            best[:] = theta
+            seen = [(here, peak)]
+            while math.log(_SMALLEST) < seen[-1][0] < math.log(8.0) and len(seen) < 30:
+                log_sd = seen[-1][0] + sign * step * 1.25 ** (len(seen) - 1)
+                seen.append((log_sd, fitted(log_sd)))
+                if seen[-1][1] - min(value for _, value in seen) > _CHI2_95 / 2.0:
+                    break
+            ends.append(seen)
+        lowest = min(value for side in ends for _, value in side)
+        limits = []
+        for side in ends:
+            limit = math.nan
+            for (x0, y0), (x1, y1) in pairwise(side):
+                y0, y1 = y0 - lowest - _CHI2_95 / 2.0, y1 - lowest - _CHI2_95 / 2.0
+                if y0 <= 0.0 < y1:
+                    limit = x0 + (x1 - x0) * -y0 / (y1 - y0)
+            limits.append(limit)
+        return (
+            0.0 if math.isnan(limits[0]) else math.exp(limits[0]),
+            math.inf if math.isnan(limits[1]) else math.exp(limits[1]),
+        )

@@ -1,0 +1,235 @@
+"""Nested cross-validation on a recorded table: portfolio and plans fitted on four folds, scored on the fifth.
+
+Every choice that looks at outcomes (which configurations to keep, in which order to call them, when to stop)
+is made on the training folds, so the figures are what a user may expect on new queries. The judge is perfect
+here; what an imperfect one costs is another question (see ``docs/evaluate.md``).
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..envs.sequential import Attempts, score
+from ..envs.streams import stream_id, uniform
+from ..errors import TableError
+from ..scenarios.tables import RecordedTable
+from .frontier import aiq, quality_hull
+from .portfolio import PLANNERS, PRIZES, best_single, forward_select, greedy_plans
+from .statistics import Estimate
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+_FOLDS = stream_id("crossval.folds")
+_BOOTSTRAP = stream_id("crossval.bootstrap")
+
+
+@dataclass(frozen=True)
+class CrossvalRow:
+    """One method: its figures with 95 % bootstrap intervals over queries."""
+
+    method: str
+    aiq: Estimate
+    success_at_cost: Estimate
+    cost_at_success: Estimate
+
+
+@dataclass(frozen=True)
+class Crossval:
+    """Outcome of a nested cross-validation.
+
+    Args:
+        rows: one per method.
+        queries: number of queries.
+        best: name of the best single configuration on all queries.
+        cost_max: its mean cost, USD: where the AIQ's hull ends.
+        success: its mean success.
+        portfolios: how often each configuration was kept, over folds and seeds.
+        fits: number of folds times seeds.
+    """
+
+    rows: tuple[CrossvalRow, ...]
+    queries: int
+    best: str
+    cost_max: float
+    success: float
+    portfolios: Mapping[str, int]
+    fits: int
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain data for JSON."""
+        from dataclasses import asdict
+
+        return asdict(self)
+
+
+@dataclass(frozen=True, eq=False)
+class _Fold:
+    """Per-query cost and success of every method on one test fold."""
+
+    queries: I64
+    members: tuple[int, ...]
+    cost: dict[str, F64]
+    success: dict[str, F64]
+
+
+def fold_of_queries(count: int, folds: int, seed: int) -> I64:
+    """Return the ``(count,)`` fold of each query, balanced and drawn from a named stream."""
+    u = uniform(np.arange(count, dtype=np.uint64), _FOLDS, seed)
+    fold = np.empty(count, dtype=np.int64)
+    fold[np.argsort(u, kind="stable")] = np.arange(count) % folds
+    return fold
+
+
+def run_fold(
+    table: RecordedTable,
+    usable: Sequence[int],
+    test: I64,
+    *,
+    size: int,
+    repeats: int,
+    select_repeats: int,
+    methods: Sequence[str],
+    prizes: Sequence[float],
+) -> _Fold:
+    """Fit everything on the queries outside ``test`` and score it on ``test``."""
+    train = np.setdiff1d(np.arange(len(table.query_ids)), test)
+
+    def attempts(queries: I64, n: int) -> Attempts:
+        return Attempts.of(table.success, table.cost_usd, table.latency_s, table.n_samples, queries, list(usable), n)
+
+    choice = forward_select(attempts(train, select_repeats), size, planner=greedy_plans, prizes=prizes)
+    fit, held_out = attempts(train, repeats), attempts(test, repeats)
+    cost: dict[str, F64] = {}
+    success: dict[str, F64] = {}
+    for name in methods:
+        # a single configuration is chosen among all of them; the plans use the portfolio
+        members = range(len(usable)) if name == "static" else choice.members
+        plans = PLANNERS[name](fit.choose(members), prizes)
+        scores = [score(plan, held_out.choose(members)) for plan in plans]
+        cost[name] = np.array([s.cost_usd for s in scores])
+        success[name] = np.array([s.success for s in scores])
+    return _Fold(test, tuple(usable[j] for j in choice.members), cost, success)
+
+
+def crossval(
+    table: RecordedTable,
+    *,
+    size: int = 5,
+    repeats: int = 4,
+    select_repeats: int = 1,
+    folds: int = 5,
+    seeds: int = 3,
+    methods: Sequence[str] = ("static", "index", "greedy", "exact"),
+    prizes: Sequence[float] = tuple(PRIZES),
+    draws: int = 400,
+    map_folds: Callable[[Callable[..., _Fold], list[dict[str, Any]]], list[_Fold]] | None = None,
+) -> Crossval:
+    """Run the nested cross-validation.
+
+    Args:
+        table: recorded runs.
+        size: configurations in the portfolio at most.
+        repeats: calls of one configuration that plans may make.
+        select_repeats: calls of one configuration in view while the portfolio is chosen.
+        folds: folds over queries.
+        seeds: how often the folds are drawn.
+        methods: planners to score, of :data:`~brownout.trainers.portfolio.PLANNERS`.
+        prizes: values of a success to plan for, USD.
+        draws: bootstrap draws over queries.
+        map_folds: runs the folds, e.g. on Ray; default: one after the other.
+
+    Raises:
+        TableError: if there are too few queries or no configuration with all its repeats.
+    """
+    count = len(table.query_ids)
+    if not 2 <= folds <= count:
+        raise TableError(f"{table.source}: folds: got {folds}; allowed: 2 to {count}, the number of queries")
+    unknown = [name for name in methods if name not in PLANNERS]
+    if unknown:
+        raise TableError(f"methods: got {unknown[0]!r}; allowed: {', '.join(PLANNERS)}")
+    depth = table.success.shape[2]
+    usable = [k for k in range(len(table.configs)) if int(table.n_samples[:, k].min()) >= min(repeats, depth)]
+    if not usable:
+        raise TableError(
+            f"{table.source}: repeats: got {repeats}; no configuration has that many samples on every query"
+        )
+    jobs = [
+        {"test": np.flatnonzero(fold_of_queries(count, folds, seed) == fold)}
+        for seed in range(seeds)
+        for fold in range(folds)
+    ]
+    common: dict[str, Any] = {
+        "table": table, "usable": usable, "size": size, "repeats": repeats, "select_repeats": select_repeats,
+        "methods": tuple(methods), "prizes": tuple(prizes),
+    }  # fmt: skip
+    parts = (map_folds or _one_by_one)(run_fold, [{**common, **job} for job in jobs])
+    everything = Attempts.of(table.success, table.cost_usd, table.latency_s, table.n_samples, None, usable, repeats)
+    best, cost_max, top = best_single(everything)
+    rows = []
+    for name in methods:
+        cost, success = np.zeros((len(prizes), count)), np.zeros((len(prizes), count))
+        for part in parts:
+            cost[:, part.queries] += part.cost[name] / seeds
+            success[:, part.queries] += part.success[name] / seeds
+        rows.append(_row(name, cost, success, cost_max, top, draws))
+    kept = np.bincount([k for part in parts for k in part.members], minlength=len(table.configs))
+    chosen = {table.configs[k]: int(n) for k, n in enumerate(kept) if n}
+    ranked = dict(sorted(chosen.items(), key=lambda item: -item[1]))
+    return Crossval(tuple(rows), count, table.configs[usable[best]], cost_max, top, ranked, len(parts))
+
+
+def _one_by_one(run: Callable[..., _Fold], jobs: list[dict[str, Any]]) -> list[_Fold]:
+    return [run(**job) for job in jobs]
+
+
+def on_ray(workers: int, address: str | None = None) -> Callable[[Callable[..., _Fold], list[dict[str, Any]]], Any]:
+    """Return a ``map_folds`` that runs folds as Ray tasks, at most ``workers`` at a time."""
+
+    def run_all(run: Callable[..., _Fold], jobs: list[dict[str, Any]]) -> list[_Fold]:
+        from .ray_session import ray_session
+
+        with ray_session(address, workers) as ray:
+            table = ray.put(jobs[0]["table"])
+            task = ray.remote(num_cpus=1)(_remote_fold)
+            shared = [{key: value for key, value in job.items() if key != "table"} for job in jobs]
+            return ray.get([task.remote(table, job) for job in shared], timeout=3600)
+
+    return run_all
+
+
+def _remote_fold(table: RecordedTable, job: dict[str, Any]) -> _Fold:
+    return run_fold(table, **job)
+
+
+def _row(name: str, cost: F64, success: F64, cost_max: float, top: float, draws: int) -> CrossvalRow:
+    """Figures of one method from its ``(prizes, queries)`` arrays, with bootstrap intervals over queries."""
+    count = cost.shape[1]
+    whole = _figures(cost.mean(axis=1), success.mean(axis=1), cost_max, top)
+    sampled = np.empty((draws, 3))
+    for i in range(draws):
+        u = uniform(np.arange(count, dtype=np.uint64), _BOOTSTRAP, i)
+        pick = np.minimum((u * count).astype(np.int64), count - 1)
+        sampled[i] = _figures(cost[:, pick].mean(axis=1), success[:, pick].mean(axis=1), cost_max, top)
+    estimates = []
+    for j in range(3):
+        column = sampled[:, j]
+        known = column[np.isfinite(column)]
+        # an interval over the draws that reach the level only would flatter
+        low, high = np.quantile(known, [0.025, 0.975]) if known.size == draws else (np.nan, np.nan)
+        estimates.append(Estimate(float(whole[j]), float(low), float(high), count))
+    return CrossvalRow(name, *estimates)
+
+
+def _figures(cost: F64, success: F64, cost_max: float, top: float) -> tuple[float, float, float]:
+    """AIQ, success at ``cost_max`` and cost at success ``top`` (NaN when it is never reached)."""
+    points = list(zip(cost.tolist(), success.tolist(), strict=True))
+    hull = quality_hull(points)
+    x, y = hull[:, 0], hull[:, 1]
+    at_cost = float(np.interp(cost_max, x, y))
+    at_success = float(np.interp(top, y, x)) if y[-1] >= top else float("nan")
+    return aiq(points, cost_max), at_cost, at_success
