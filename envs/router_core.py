@@ -174,14 +174,13 @@ class RouterCore(LaneCore):
         if frozen is not None:
             kind[frozen] = Kind.NOTHING
         clock, spend = self.clock.copy(), self.spend.copy()
-        for code, count in enumerate(np.bincount(kind, minlength=7).tolist()):
-            if count and code != Kind.NOTHING:
+        counts = np.bincount(kind, minlength=7).tolist()
+        if counts[Kind.LAUNCH] or counts[Kind.REPAIR]:
+            self._launch(kind, actions, counts[Kind.LAUNCH], counts[Kind.REPAIR])
+        for code, count in enumerate(counts):
+            if count and code not in (Kind.LAUNCH, Kind.REPAIR, Kind.NOTHING):
                 rows = self.all_lanes if count == n else np.flatnonzero(kind == code)
-                if code == Kind.LAUNCH:
-                    self._place(rows, actions.take(rows), Verb.LAUNCH)
-                elif code == Kind.REPAIR:
-                    self._place(rows, self.config[rows, self.best.take(rows)], Verb.REPAIR)
-                elif code == Kind.WAIT:
+                if code == Kind.WAIT:
                     self._wait(rows)
                 elif code == Kind.JUDGE:
                     self._judge(rows)
@@ -211,8 +210,21 @@ class RouterCore(LaneCore):
 
     # ---------------------------------------------------------------- actions
 
-    def _place(self, rows: I64, k: I64, verb: Verb) -> None:
-        """Launch one call of configuration ``k`` per lane in ``rows``; takes no time."""
+    def _launch(self, kind: I64, actions: I64, launches: int, repairs: int) -> None:
+        """Place launches and repairs together: one batch costs less than two."""
+        placed = kind == Kind.LAUNCH
+        if repairs:
+            placed |= kind == Kind.REPAIR
+        rows = self.all_lanes if launches + repairs == self.num_lanes else np.flatnonzero(placed)
+        k, verb = actions.take(rows), np.zeros(len(rows), np.int64)
+        if repairs:
+            mends = kind.take(rows) == Kind.REPAIR
+            verb[mends] = Verb.REPAIR
+            k[mends] = self.config[rows[mends], self.best.take(rows[mends])]
+        self._place(rows, k, verb)
+
+    def _place(self, rows: I64, k: I64, verb: I64) -> None:
+        """Start one call of configuration ``k`` per lane in ``rows``; takes no time."""
         column = self.used.take(rows)
         conf = self.conf.reshape(-1)
         conf_cell = rows * (6 * self.num_configs) + k
@@ -228,7 +240,7 @@ class RouterCore(LaneCore):
         self.config.reshape(-1)[record] = k
         self.status.reshape(-1)[record] = outcome.status
         self.right.reshape(-1)[record] = outcome.right
-        self.merit.reshape(-1)[record] = self.strength.take(k) + (_MENDED if verb == Verb.REPAIR else 0.0)
+        self.merit.reshape(-1)[record] = self.strength.take(k) + _MENDED * verb
         self.retry_after.reshape(-1)[record] = retry_after
         busy[family] += 1
         conf[conf_cell] += 1
@@ -238,20 +250,20 @@ class RouterCore(LaneCore):
         self.committed[rows] += self.source.expected_cost.take(k)
         if self._tells(rows):
             name = self.config_names[int(k[0])]
-            self._say(f"{'repair with' if verb == Verb.REPAIR else 'launch'} {name}")
+            self._say(f"{'repair with' if verb[0] == Verb.REPAIR else 'launch'} {name}")
 
     def _resolve(
-        self, rows: I64, k: I64, verb: Verb, number: I64, started: F64, concurrent: I64
+        self, rows: I64, k: I64, verb: I64, number: I64, started: F64, concurrent: I64
     ) -> tuple[Outcomes, Any]:
         """How calls that start now will turn out, faults included, and the ``Retry-After`` they will carry."""
         keys = self.keys.take(rows)
         outcome = self.source.call(rows, keys, k, number)
-        if verb == Verb.REPAIR:
-            self._mend(rows, keys, k, number, outcome)
+        if verb.any():
+            self._mend(np.flatnonzero(verb), rows, keys, k, number, outcome)
         if self.plan is None:
             return outcome, 0.0
         calls = Calls(
-            lanes=rows, service=k, verb=np.full(len(k), int(verb)), number=number, started_s=started,
+            lanes=rows, service=k, verb=verb, number=number, started_s=started,
             latency_s=outcome.latency_s, cost_usd=outcome.cost_usd, status=outcome.status, right=outcome.right,
             applied=np.ones(len(k), np.bool_), pass_probability=np.zeros(len(k)),
             retry_after_s=np.zeros(len(k)), concurrent=concurrent,
@@ -261,15 +273,17 @@ class RouterCore(LaneCore):
         outcome.status, outcome.right = calls.status, calls.right
         return outcome, calls.retry_after_s
 
-    def _mend(self, rows: I64, keys: NDArray[np.uint64], k: I64, number: I64, outcome: Any) -> None:
-        """Turn fresh calls into repairs of the best candidate."""
+    def _mend(self, which: I64, rows: I64, keys: NDArray[np.uint64], k: I64, number: I64, outcome: Outcomes) -> None:
+        """Turn the fresh calls ``which`` into repairs of their lanes' best candidates."""
         repair = self.spec.repair
         assert repair is not None
-        u = uniform(keys[:, None], self._repair_streams.take(k, axis=0), number[:, None])
-        was_right = self.right[rows, self.best.take(rows)]
-        outcome.right = np.where(was_right, u[:, 1] >= repair.harm, outcome.right | (u[:, 0] < repair.fix))
-        outcome.cost_usd *= repair.cost_factor
-        outcome.latency_s *= repair.latency_factor
+        u = uniform(keys[which, None], self._repair_streams.take(k[which], axis=0), number[which, None])
+        lanes = rows[which]
+        was_right = self.right[lanes, self.best.take(lanes)]
+        mended = outcome.right[which] | (u[:, 0] < repair.fix)
+        outcome.right[which] = np.where(was_right, u[:, 1] >= repair.harm, mended)
+        outcome.cost_usd[which] *= repair.cost_factor
+        outcome.latency_s[which] *= repair.latency_factor
 
     def _wait(self, rows: I64) -> None:
         """Move the clock to the next completion, or back off when nothing runs."""

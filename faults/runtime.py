@@ -296,7 +296,7 @@ class BoundPlan:
                 f"{self._place(active)}: strike returned {hit!r}; it must be a bool mask of {len(struck)} rows, or None"
             )
         for name, values in (("latency_s", struck.latency_s), ("cost_usd", struck.cost_usd)):
-            if not ((values >= 0.0) & (values < np.inf)).all():
+            if not (values.min() >= 0.0 and values.max() < np.inf):  # also false for NaN
                 raise FaultError(f"{self._place(active)}: strike left {name} = {values!r}; it must be finite and >= 0")
         return hit
 
