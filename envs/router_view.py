@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -17,6 +18,7 @@ if TYPE_CHECKING:
 _STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score")
 _CAP = 1e6
 _GENERAL = 14
+_THIRD = 1.0 / 3.0
 MAX_STEPS = 100_000.0
 
 
@@ -79,15 +81,33 @@ class RouterView:
 
         out = np.empty((n, len(self.columns)), np.float32)
         f, k = self._first, core.num_configs
-        preferences = core.preferences
-        clock, spend = of(core.clock), of(core.spend)
-        best = of(core.best)
+        clock, best = of(core.clock), of(core.best)
         rows = core.all_lanes if lanes is None else lanes
         # without a candidate column 0 holds none either, so its value is -1
         value: F64 = core.value.reshape(-1).take(rows * core.max_calls + np.maximum(best, 0))
+        out[:, f : f + _GENERAL] = self._one(value.item()) if core.num_lanes == 1 else self._many(lanes, value)
+        out[:, :f] = of(core.source.features)
+        g = f + _GENERAL
+        out[:, g : g + 6 * k] = of(core.conf).reshape(n, 6 * k)
+        g += 6 * k
+        since = clock[:, None] - of(core.last_failure)
+        out[:, g : g + k] = np.minimum(since, self._memory_s, out=since)
+        retry = of(core.retry_at) - clock[:, None]
+        np.maximum(retry, 0.0, out=retry)
+        out[:, g + k :] = np.minimum(retry, self._memory_s, out=retry)
+        return out
+
+    def _many(self, lanes: I64 | None, value: F64) -> NDArray[np.float32]:
+        """The general columns of many lanes, ``(n, 14)``; ``value`` is that of each lane's best candidate."""
+        core = self._core
+
+        def of(array: NDArray) -> NDArray:
+            return array if lanes is None else array[lanes]
+
         level = np.floor(value)
         # rows here are columns there: whole rows are quicker to fill than strided columns
-        general = np.empty((_GENERAL, n), np.float32)
+        general = np.empty((_GENERAL, len(value)), np.float32)
+        clock, spend, preferences = of(core.clock), of(core.spend), core.preferences
         general[0] = core.max_steps - of(core.steps)
         general[1] = clock
         general[2] = spend
@@ -100,25 +120,53 @@ class RouterView:
         np.minimum(bounded, _CAP, out=bounded)
         general[7] = of(core.running)
         general[8] = of(core.unjudged)
-        general[9] = np.maximum(value, 0.0) * (1.0 / 3.0)
+        general[9] = np.maximum(value, 0.0) * _THIRD
         general[10] = np.where(level < 0, 0.0, value - level)
         general[11] = level == 2.0
         general[12] = level == 1.0
         general[13] = level == 0.0
-        out[:, :f] = of(core.source.features)
-        out[:, f : f + _GENERAL] = general.T
-        g = f + _GENERAL
-        out[:, g : g + 6 * k] = of(core.conf).reshape(n, 6 * k)
-        g += 6 * k
-        since = clock[:, None] - of(core.last_failure)
-        out[:, g : g + k] = np.minimum(since, self._memory_s, out=since)
-        retry = of(core.retry_at) - clock[:, None]
-        np.maximum(retry, 0.0, out=retry)
-        out[:, g + k :] = np.minimum(retry, self._memory_s, out=retry)
-        return out
+        return general.T
+
+    def _one(self, value: float) -> list[float]:
+        """The same for a single lane: plain numbers are quicker than arrays of one."""
+        core, given = self._core, self._core.preferences
+        clock, spend, level = core.clock.item(), core.spend.item(), math.floor(value)
+        amounts = (
+            clock, spend, given["budget_usd"].item() - spend, given["deadline_s"].item() - clock,
+            given["per_usd"].item(), given["per_s"].item(),
+        )  # fmt: skip
+        return [
+            core.max_steps - core.steps.item(), *(min(max(x, 0.0), _CAP) for x in amounts), core.running.item(),
+            core.unjudged.item(), max(value, 0.0) * _THIRD, 0.0 if level < 0 else value - level,
+            level == 2, level == 1, level == 0,
+        ]  # fmt: skip
 
     def legal(self, lanes: I64 | None) -> Bools:
         """Which actions make sense now; ``abstain`` always does, so no row is all False."""
+        return self._legal_one() if self._core.num_lanes == 1 else self._legal_many(lanes)
+
+    def _legal_one(self) -> Bools:
+        """The mask of a single lane, in plain numbers."""
+        core = self._core
+        running, best = core.running.item(), core.best.item()
+        room = core.used.item() < core.max_calls and running < self._parallel
+        launch = [
+            room and n < most
+            for n, most in zip(core.conf[0, 0].tolist(), core.source.calls_allowed[0].tolist(), strict=True)
+        ]
+        if self._masks_budget:
+            left = core.preferences["budget_usd"].item() - core.spend.item() - core.committed.item()
+            launch = [
+                fits and cost < left for fits, cost in zip(launch, core.source.expected_cost.tolist(), strict=True)
+            ]
+        held = best >= 0
+        mend = self._repair and held and launch[core.config[0, best]]
+        wait = running > 0 or core.failures.item() > 0
+        judge = self._judge and core.unjudged.item() > 0
+        return np.array([[*launch, wait, judge, mend, held, self._person, True]])
+
+    def _legal_many(self, lanes: I64 | None) -> Bools:
+        """The masks of many lanes."""
         core = self._core
         everything = lanes is None
 

@@ -251,6 +251,8 @@ class BoundPlan:
         """Strike with one fault; return the mask of the calls that faults have made fail so far."""
         if active.hazard is not None:
             hazard = active.hazard(Context(calls, keys, rows, self._world))
+            if bits.size == 1 and not np.any(hazard):
+                return failed
             keep = (bits if rows is None else bits.take(rows)) * _UNIT < hazard * active.factor
             rows, empty = _narrow(rows, keep)
             if empty:

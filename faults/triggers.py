@@ -21,6 +21,7 @@ from .predicate import Condition, parse_condition
 from .world import Services, Table
 
 SHORTEST_PHASE_S = 0.1
+_FIRST_TWO = np.arange(2)
 
 
 class _Certain(Trigger):
@@ -310,6 +311,11 @@ class BurstProcess:
     def __call__(self, context: Context) -> F64:
         """Return 1 for calls placed during a burst."""
         lanes, time = context.lanes, context.time_s
+        if len(lanes) == 1:
+            # one look into the arrays is all that most calls of a scalar environment need
+            lane = lanes.item()
+            if self.start_s[lane] <= time[0] < self.end_s[lane]:
+                return self.on[lane : lane + 1].copy()
         outside = (time >= self.end_s.take(lanes)) | (time < self.start_s.take(lanes))
         if outside.any():
             rows = outside.nonzero()[0]
@@ -319,12 +325,13 @@ class BurstProcess:
     def _advance(self, lanes: NDArray[np.int64], keys: U64, time: F64) -> None:
         phase, start, end, on = (values.take(lanes) for values in (self._phase, self.start_s, self.end_s, self.on))
         fresh = (phase < 0) | (time < start)
-        if fresh.any():
-            first = (uniform(keys, self._stream, 0) < self._share_on).astype(np.float64)
-            # The state before phase 0 is the opposite of the first, and lasts until time 0.
-            phase, end = np.where(fresh, -1.0, phase), np.where(fresh, 0.0, end)
-            on = np.where(fresh, 1.0 - first, on)
-        rows = np.arange(len(lanes))
+        new = fresh.nonzero()[0]
+        if new.size:
+            u = uniform(keys.take(new)[:, None], self._stream, _FIRST_TWO)
+            first = (u[:, 0] < self._share_on).astype(np.int64)
+            phase[new], start[new], on[new] = 0.0, 0.0, first
+            end[new] = unit_exponential().sample(u[:, 1]) * self._mean.take(first)
+        rows = (time >= end).nonzero()[0]
         while rows.size:
             phase[rows] += 1.0
             on[rows] = 1.0 - on[rows]
