@@ -19,7 +19,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
-from .cli_tables import app as tables_app
+from .cli_runs import app as runs_app
 from .errors import BrownoutError, PolicyError, WorkerError
 
 if TYPE_CHECKING:
@@ -36,7 +36,7 @@ app = typer.Typer(
 )
 scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
-app.add_typer(tables_app)
+app.add_typer(runs_app)
 out = Console()
 err = Console(stderr=True)
 

@@ -90,6 +90,7 @@ COMMANDS = {
     ("export",): ["POLICY", "FILE", "ONNX"],
     ("portfolio",): ["TABLE", "--size", "--json"],
     ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "AIQ"],
+    ("runtime",): ["POLICY", "--scenario", "--calls", "MODULE:NAME", "--tasks", "--out", "--resume"],
     ("calibrate",): ["TABLE", "--out", "--class-column", "--mapping", "--picture"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
 }

@@ -1,4 +1,4 @@
-"""The commands that work on tables of recorded runs: portfolio, crossval, calibrate."""
+"""The commands around recorded runs: portfolio, crossval, calibrate, and the runtime that records new ones."""
 
 from __future__ import annotations
 
@@ -156,3 +156,45 @@ def calibrate(
         table, target, class_column=class_column, configs=chosen, mapping=mapping, prices=prices, episodes=episodes,
         seed=seed, bootstrap=bootstrap, picture=picture, as_json=as_json, console=out,
     )  # fmt: skip
+
+
+@app.command()
+def runtime(
+    policy: Annotated[str, typer.Argument(metavar="POLICY", help="Artefact folder or baseline:NAME.")],
+    scenario: Annotated[str, typer.Option("--scenario", "-s", help="Built-in name or YAML file.")],
+    calls: Annotated[str, typer.Option(metavar="MODULE:NAME", help="Your functions: see docs/runtime.md.")],
+    tasks: Annotated[Path, typer.Option(help="JSON lines, one task per line.")],
+    log: Annotated[Path, typer.Option("--out", help="Log, one row per call, appended to.")],
+    answers: Annotated[Path | None, typer.Option(help="JSON lines, one decision per task.")] = None,
+    concurrency: Annotated[int, typer.Option(min=1, help="Tasks at a time.")] = 8,
+    timeout_s: Annotated[float | None, typer.Option(min=0, help="Seconds after which a call is cut.")] = None,
+    resume: Annotated[bool, typer.Option("--resume", help="Skip tasks that the log says were solved.")] = False,
+    overrides: Annotated[
+        list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the scenario.")
+    ] = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Let a policy drive your own asynchronous functions, under a budget and a deadline; logs every call."""
+    from dataclasses import asdict
+
+    from .trainers.runtime_cli import run_tasks
+
+    summary = run_tasks(
+        policy, scenario, calls=calls, tasks=tasks, out=log, overrides=overrides or [], concurrency=concurrency,
+        timeout_s=timeout_s, answers=answers, resume=resume,
+    )  # fmt: skip
+    if as_json:
+        print(json.dumps(asdict(summary), indent=2))
+        return
+    ends = ", ".join(f"{count} {name}" for name, count in summary.outcomes.items()) or "none"
+    out.print(
+        f"{summary.tasks} tasks ({ends}), {summary.skipped} skipped; {summary.calls} calls, "
+        f"${summary.spend_usd:.4f} and ${summary.person_usd:.4f} for people; log in {summary.log}",
+        highlight=False,
+    )
+    for what, count in (("calls cost more than declared", summary.overruns), ("tasks passed their budget",
+                        summary.over_budget), ("calls would not stop", summary.leaked)):  # fmt: skip
+        if count:
+            err.print(f"[bold red]note:[/] {count} {what}", highlight=False)
+    if summary.leaked or summary.over_budget or summary.outcomes.get("harness_error"):
+        raise typer.Exit(1)
