@@ -13,7 +13,7 @@ from ..scenarios.columns import Column
 from .lanes import F64, I64, Bools
 
 if TYPE_CHECKING:
-    from .router_core import RouterCore
+    from .router_state import RouterState
 
 _STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score")
 _CAP = 1e6
@@ -23,13 +23,13 @@ MAX_STEPS = 100_000.0
 
 
 class RouterView:
-    """Turns the state of a :class:`~brownout.envs.router_core.RouterCore` into observations and masks.
+    """Turns the state of a :class:`~brownout.envs.router_state.RouterState` into observations and masks.
 
     Args:
         core: the core to look at.
     """
 
-    def __init__(self, core: RouterCore) -> None:
+    def __init__(self, core: RouterState) -> None:
         self._core = core
         limits = core.spec.limits
         self._parallel = limits.max_parallel

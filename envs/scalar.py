@@ -9,14 +9,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PolicyError
-from ..scenarios.columns import Column
-from ..scenarios.schema import Scenario
+from .face import CoreFace
 from .lanes import LaneCore
 from .render import draw_timeline
 from .vector import fresh_seed, spaces_of
 
 
-class LaneEnv(gym.Env[NDArray[np.float32], Any]):
+class LaneEnv(CoreFace, gym.Env[NDArray[np.float32], Any]):
     """One lane of a core, with a plain Python reward and flags.
 
     Args:
@@ -35,36 +34,6 @@ class LaneEnv(gym.Env[NDArray[np.float32], Any]):
         self._lane = core.all_lanes
         self._action = np.zeros(1, np.int64)
         self._seeded = False
-
-    @property
-    def observation_columns(self) -> tuple[Column, ...]:
-        """Name, unit and range of every observation column."""
-        return self.core.observation_columns
-
-    @property
-    def action_names(self) -> tuple[str, ...]:
-        """Name of every action."""
-        return self.core.action_names
-
-    @property
-    def component_names(self) -> tuple[str, ...]:
-        """Name of every objective component."""
-        return self.core.component_names
-
-    @property
-    def outcome_names(self) -> tuple[str, ...]:
-        """Name of every way an episode can end."""
-        return self.core.outcome_names
-
-    @property
-    def scenario(self) -> Scenario:
-        """The scenario that the lane simulates."""
-        return self.core.scenario
-
-    @property
-    def profile(self) -> str:
-        """The fault profile of the scenario."""
-        return self.core.profile
 
     def action_masks(self) -> NDArray[np.int8]:
         """The ``(A,)`` mask of allowed actions."""

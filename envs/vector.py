@@ -13,8 +13,7 @@ from numpy.typing import NDArray
 
 from ..errors import PolicyError
 from ..rewards import compile_shaping
-from ..scenarios.columns import Column
-from ..scenarios.schema import Scenario
+from .face import CoreFace
 from .lanes import F64, I64, Bools, LaneCore, LaneStep
 from .render import draw_timeline
 
@@ -31,7 +30,7 @@ def fresh_seed() -> int:
     return int(np.random.SeedSequence().generate_state(1, np.uint32)[0])
 
 
-class LaneVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
+class LaneVectorEnv(CoreFace, gym.vector.VectorEnv[NDArray[np.float32], NDArray[np.int64], Any]):
     """``N`` lanes of a core as one vector environment.
 
     Lane ``i`` equals, bit for bit, the scalar environment with seed ``seed + i``, in every autoreset mode.
@@ -73,38 +72,6 @@ class LaneVectorEnv(gym.vector.VectorEnv[NDArray[np.float32], NDArray[np.int64],
         if shaping_gamma is not None and spec is not None:
             self._shaping = compile_shaping(spec, shaping_gamma, [c.name for c in core.observation_columns])
         self._potential: F64 = np.zeros(self.num_envs)
-
-    # ---------------------------------------------------------------- names
-
-    @property
-    def observation_columns(self) -> tuple[Column, ...]:
-        """Name, unit and range of every observation column."""
-        return self.core.observation_columns
-
-    @property
-    def action_names(self) -> tuple[str, ...]:
-        """Name of every action."""
-        return self.core.action_names
-
-    @property
-    def component_names(self) -> tuple[str, ...]:
-        """Name of every objective component."""
-        return self.core.component_names
-
-    @property
-    def outcome_names(self) -> tuple[str, ...]:
-        """Name of every way an episode can end."""
-        return self.core.outcome_names
-
-    @property
-    def scenario(self) -> Scenario:
-        """The scenario that the lanes simulate."""
-        return self.core.scenario
-
-    @property
-    def profile(self) -> str:
-        """The fault profile of the scenario."""
-        return self.core.profile
 
     def action_masks(self) -> NDArray[np.int8]:
         """The ``(N, A)`` mask of allowed actions."""

@@ -1,0 +1,198 @@
+"""What the router remembers: the arrays of ``N`` lanes, its services, its plan, and how a state is saved.
+
+The physics that moves this state is in :mod:`brownout.envs.router_core`, what a policy sees of it in
+:mod:`brownout.envs.router_view`.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..rewards import COMPONENTS
+from ..scenarios.loading import fault_plan, services_of
+from ..scenarios.schema import RouterScenario
+from ..scenarios.tasks import TaskSource, task_source
+from .lanes import F64, I64, Bools, LaneCore
+from .quantiles import QuantileBank
+from .router_view import RouterView
+from .streams import stream_ids
+
+
+class Kind(IntEnum):
+    """Kinds of action; the first ``K`` actions are all of kind ``LAUNCH``."""
+
+    LAUNCH = 0
+    WAIT = 1
+    JUDGE = 2
+    REPAIR = 3
+    SUBMIT = 4
+    ESCALATE = 5
+    ABSTAIN = 6
+    NOTHING = 7
+
+
+ACCURACY, COST, LATENCY, LATE, SAFETY, HANDOFF = range(6)
+OUTCOMES = ("success", "wrong_answer", "escalated", "abstained", "limit")
+SUCCESS, WRONG, ESCALATED, ABSTAINED, LIMIT = range(5)
+LAUNCHED, RUNNING, CANDIDATES, FAILED, LAST_STATUS, BEST_SCORE = range(6)
+_INF = np.inf
+_MENDED = 1e-4  # a repaired candidate comes before the one it was made from
+
+
+class RouterState(LaneCore):
+    """Arrays of the router, one row per lane; :class:`brownout.envs.router_core.RouterCore` moves them."""
+
+    component_names = tuple(component.name for component in COMPONENTS)
+    outcome_names = OUTCOMES
+    _saved = (
+        *LaneCore._saved, "clock", "spend", "committed", "used", "running", "best", "unjudged", "judgements",
+        "failures", "finish", "start", "cost", "retry_after", "config", "status", "right", "merit", "value", "conf",
+        "last_failure", "retry_at", "family_running",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scenario: Any,
+        num_lanes: int = 1,
+        *,
+        profile: str = "production",
+        intensity: float = 1.0,
+        split: str = "train",
+        max_episode_steps: int | None = None,
+    ) -> None:
+        super().__init__(
+            scenario,
+            num_lanes,
+            profile=profile,
+            intensity=intensity,
+            split=split,
+            max_episode_steps=max_episode_steps,
+        )
+        assert isinstance(self.scenario, RouterScenario)
+        spec: RouterScenario = self.scenario
+        self.spec = spec
+        self.config_names = tuple(spec.portfolio)
+        self.source = self._make_source(split)
+        self.source.allocate(num_lanes)
+        k, n, m = len(self.config_names), num_lanes, spec.max_calls
+        self.num_configs, self.max_calls = k, m
+        families = [entry.family for entry in spec.portfolio.values()]
+        order = {family: i for i, family in enumerate(dict.fromkeys(families))}
+        self.family_of = np.array([order[family] for family in families], dtype=np.int64)
+        self.strength = np.clip(self.source.strength, 0.0, 0.999)
+        self.action_names = (
+            *(f"launch:{name}" for name in self.config_names),
+            "wait", "judge", "repair", "submit", "escalate", "abstain",
+        )  # fmt: skip
+        self._kind_of = np.array([Kind.LAUNCH] * k + list(range(1, 7)), dtype=np.int64)
+        self._set_side_services()
+
+        self.clock, self.spend, self.committed = np.zeros(n), np.zeros(n), np.zeros(n)
+        self.used, self.running, self.unjudged = (
+            np.zeros(n, np.int64),
+            np.zeros(n, np.int64),
+            np.zeros(n, np.int64),
+        )
+        self.judgements, self.failures = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.best = np.full(n, -1, np.int64)
+        self.finish = np.full((n, m), _INF)
+        self.start, self.cost, self.retry_after = np.zeros((n, m)), np.zeros((n, m)), np.zeros((n, m))
+        self.config = np.zeros((n, m), np.int64)
+        self.status = np.zeros((n, m), np.int8)
+        self.right = np.zeros((n, m), np.bool_)
+        self.merit = np.zeros((n, m))
+        self.value = np.full((n, m), -1.0)
+        self.conf = np.zeros((n, 6, k), np.float32)
+        self.last_failure = np.full((n, k), -_INF)
+        self.retry_at = np.zeros((n, k))
+        self.family_running = np.zeros((n, len(order)), np.int64)
+
+        self.ends_on_budget = spec.limits.on_budget != "soft"
+        self.ends_on_deadline = spec.limits.on_deadline == "end"
+        self.trace: list[str] | None = None
+        plan, factor = fault_plan(spec, profile)
+        services = services_of(spec)
+        self.service_names = services.names
+        self.plan = plan.bind(services, type(spec).ports, intensity=intensity * factor, num_lanes=n, world=_World(self))
+        self.view = RouterView(self)
+        self.observation_columns = self.view.columns
+        self._allowed = np.zeros((n, len(self.action_names)), np.bool_)
+
+    def _make_source(self, split: str) -> TaskSource:
+        """Return where tasks and the outcomes of calls come from."""
+        return task_source(self.spec, split)
+
+    def _set_side_services(self) -> None:
+        spec = self.spec
+        tables, streams = [], []
+        for name, service in (("judge", spec.judge), ("person", spec.person)):
+            if service is None:
+                continue
+            tables += [service.cost_usd.table(), service.latency_s.table()]
+            streams.append((name, stream_ids((f"{name}.cost", f"{name}.latency", f"{name}.verdict"))))
+        self._side_bank = QuantileBank(tables) if tables else None
+        self._side = {name: (i, ids) for i, (name, ids) in enumerate(streams)}
+        self._repair_streams = np.array(
+            [stream_ids((f"repair.{name}.fix", f"repair.{name}.harm")) for name in self.config_names]
+        )
+
+    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
+        """Return the observation of ``lanes``; see ``observation_columns``."""
+        return self.view.observe(lanes)
+
+    def mask(self, lanes: I64 | None = None) -> Bools:
+        """Return the allowed actions of ``lanes``."""
+        return self._allowed.copy() if lanes is None else self._allowed[lanes]
+
+    def _legal(self, lanes: I64 | None) -> Bools:
+        return self.view.legal(lanes)
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Return every lane's state, fault plan included."""
+        state = super().get_state()
+        if self.plan is not None:
+            state.update({f"plan.{name}": array for name, array in self.plan.get_state().items()})
+        state["group"] = self.source.group.copy()
+        return state
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Continue from :meth:`get_state`; the task is drawn again from the episode's key."""
+        super().set_state(state)
+        self.source.begin(self.all_lanes, self.keys)
+        if self.plan is not None:
+            self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
+        self._allowed = self._legal(None)
+
+    def timeline(self) -> list[str]:
+        """Lines of lane 0's episode so far; needs ``trace`` to be a list."""
+        return list(self.trace or ())
+
+    def _tells(self, rows: I64) -> bool:
+        """Whether a timeline is kept and lane 0, whose it is, comes first in ``rows`` (always ascending)."""
+        return self.trace is not None and rows[0] == 0
+
+    def _say(self, text: str) -> None:
+        assert self.trace is not None
+        self.trace.append(f"{self.clock[0]:9.2f} s  ${self.spend[0]:8.4f}  {text}")
+
+
+class _World:
+    """What a trigger's ``when`` may ask about the router."""
+
+    names = ("clock_s", "spend_usd", "step", "running", "launched", "failed", "episode")
+
+    def __init__(self, core: RouterState) -> None:
+        self._core = core
+
+    def value(self, name: str, lanes: I64) -> F64:
+        """Return state variable ``name`` of ``lanes``."""
+        core = self._core
+        array = {
+            "clock_s": core.clock, "spend_usd": core.spend, "step": core.steps, "running": core.running,
+            "launched": core.used, "failed": core.failures, "episode": core.episodes,
+        }[name]  # fmt: skip
+        return array.take(lanes).astype(np.float64)
