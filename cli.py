@@ -381,7 +381,7 @@ def export(
 
 @app.command()
 def demo(
-    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 2_000_000,
+    steps: Annotated[int, typer.Option(min=1, help="Training steps.")] = 4_000_000,
     episodes: EpisodesOption = 10_000,
     seed: SeedOption = 0,
     folder: Annotated[Path, typer.Option("--out", help="Run folder.")] = Path("runs/demo"),

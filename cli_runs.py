@@ -175,26 +175,12 @@ def runtime(
     as_json: JsonOption = False,
 ) -> None:
     """Let a policy drive your own asynchronous functions, under a budget and a deadline; logs every call."""
-    from dataclasses import asdict
-
     from .trainers.runtime_cli import run_tasks
 
     summary = run_tasks(
         policy, scenario, calls=calls, tasks=tasks, out=log, overrides=overrides or [], concurrency=concurrency,
         timeout_s=timeout_s, answers=answers, resume=resume,
     )  # fmt: skip
-    if as_json:
-        print(json.dumps(asdict(summary), indent=2))
-        return
-    ends = ", ".join(f"{count} {name}" for name, count in summary.outcomes.items()) or "none"
-    out.print(
-        f"{summary.tasks} tasks ({ends}), {summary.skipped} skipped; {summary.calls} calls, "
-        f"${summary.spend_usd:.4f} and ${summary.person_usd:.4f} for people; log in {summary.log}",
-        highlight=False,
-    )
-    for what, count in (("calls cost more than declared", summary.overruns), ("tasks passed their budget",
-                        summary.over_budget), ("calls would not stop", summary.leaked)):  # fmt: skip
-        if count:
-            err.print(f"[bold red]note:[/] {count} {what}", highlight=False)
-    if summary.leaked or summary.over_budget or summary.outcomes.get("harness_error"):
+    print(json.dumps(summary.to_dict(), indent=2) if as_json else summary.to_text())
+    if not summary.ok:
         raise typer.Exit(1)

@@ -388,7 +388,7 @@ async def _answer(task: Any, configuration: str) -> Answer:
         ({"call": {"sure": ask, "dud": ask}}, "configurations: missing slow"),
         ({"call": {**dict.fromkeys(SECONDS, ask), "slaw": ask}}, "no 'slaw'.*did you mean 'slow'"),
         ({"call": lambda: None, "judge": None}, "judge: the scenario has one"),
-        ({"judge": lambda: None, "call": print}, "not async|allowed"),
+        ({"judge": "a plain function"}, "'_plain_judge' is not async; allowed"),
         ({"judge": 3}, "judge: got 3"),
         ({"preferences": {"budget_usd": -1.0}}, "preferences.budget_usd: got -1.0"),
         ({"preferences": {"bugdet_usd": 1.0}}, "did you mean 'budget_usd'"),
@@ -399,7 +399,7 @@ async def _answer(task: Any, configuration: str) -> Answer:
     ],
 )
 def test_what_cannot_work_is_refused_at_once(change: dict[str, Any], message: str) -> None:
-    if change.get("call") is print:
+    if change.get("judge") == "a plain function":
         change = {"judge": _plain_judge}
     with pytest.raises(CallableError, match=message):
         make("baseline:null", **change)

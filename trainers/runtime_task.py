@@ -133,6 +133,8 @@ class TaskRun:
             if kind == Kind.ESCALATE:
                 core.report_side(await self._ask_person() if rt.person else SideResult(Status.OK, 0.0, 0.0, True))
         core.take(action)
+        if kind in (Kind.LAUNCH, Kind.REPAIR):
+            await asyncio.sleep(0)  # the request goes out before the next decision is thought over
 
     # ---------------------------------------------------------------- actions
 

@@ -18,7 +18,7 @@ from . import draw
 DOCS = Path(__file__).resolve().parents[1]
 RUN = DOCS.parent / "runs" / "docs"
 PICTURES = DOCS / "pictures"
-SCENARIO, STEPS, SEED, EPISODES = "support-desk", 2_000_000, 0, 10_000
+SCENARIO, STEPS, SEED, EPISODES = "support-desk", 4_000_000, 0, 10_000
 
 
 def measure(*, fresh: bool) -> None:
