@@ -228,7 +228,11 @@ def _adapter(cls: EffectClass) -> tuple[Any, Mapping[str, Any]]:
     # Imported here: pydantic takes a good part of the package's import time.
     from pydantic import TypeAdapter
 
-    return TypeAdapter(cls), typing.get_type_hints(cls)
+    try:
+        return TypeAdapter(cls), typing.get_type_hints(cls)
+    except NameError as error:
+        where = f"{cls.__module__}.{cls.__qualname__}"
+        raise FaultError(f"{where}: an annotation names {error.name!r}, which its module does not have") from error
 
 
 def make_effect(cls: EffectClass, parameters: Mapping[Any, Any]) -> CallEffect:

@@ -291,3 +291,19 @@ def test_plans_are_values() -> None:
     assert hash(one) == hash(FaultPlan.from_specs(EXAMPLE, "p"))
     assert SilentRegression(0.2) != SilentRegression(0.3)
     assert Status.OK == 1
+
+
+def test_an_annotation_that_its_module_cannot_resolve_is_named() -> None:
+    from dataclasses import dataclass
+
+    from brownout.faults import CallEffect
+    from brownout.faults.plan import make_effect
+
+    @dataclass(frozen=True)
+    class Puzzling(CallEffect):
+        """Annotated with a name that exists nowhere."""
+
+        depth: "Nowhere" = 1  # type: ignore[name-defined]  # noqa: F821, UP037
+
+    with pytest.raises(FaultError, match="Puzzling: an annotation names 'Nowhere', which its module does not have"):
+        make_effect(Puzzling, {})

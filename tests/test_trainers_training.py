@@ -258,3 +258,12 @@ def one_thread() -> Iterator[None]:
     before = torch.get_num_threads()
     yield
     torch.set_num_threads(before)
+
+
+def test_a_training_is_not_resumed_at_another_intensity(tmp_path: Path) -> None:
+    import brownout
+
+    options: dict[str, Any] = {"steps": 2048, "out": tmp_path, "config": PPOConfig(lanes=16, rollout_steps=16)}
+    brownout.train("textbook", **options)
+    with pytest.raises(ArtefactError, match=r"not to 'textbook' \(\w+, 'production x 2'\)"):
+        brownout.train("textbook", **options, intensity=2.0, resume=True)

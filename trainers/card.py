@@ -40,7 +40,10 @@ class PolicyCard:
         """Describe an environment (wrapped or not, scalar or batched)."""
         core: Any = getattr(env, "unwrapped", env)  # a bare core serves as well
         scenario = getattr(core, "scenario", None)
-        profile = getattr(core, "profile", None) or getattr(getattr(core, "core", None), "profile", "")
+        inner = getattr(core, "core", core)
+        profile, intensity = getattr(inner, "profile", ""), getattr(inner, "intensity", 1.0)
+        if intensity != 1.0:
+            profile = f"{profile} x {intensity:g}"  # another world to train in, so never resumed as the same
         return cls(
             scenario=str(getattr(scenario, "name", "")),
             scenario_hash=str(getattr(scenario, "hash", "")),
