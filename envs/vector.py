@@ -75,7 +75,7 @@ class LaneVectorEnv(CoreFace, gym.vector.VectorEnv[NDArray[np.float32], NDArray[
 
     def action_masks(self) -> NDArray[np.int8]:
         """The ``(N, A)`` mask of allowed actions."""
-        return self.core.mask().astype(np.int8)
+        return self.core.mask().view(np.int8)  # a bool is one byte, 0 or 1
 
     # ---------------------------------------------------------------- Gymnasium
 
