@@ -27,14 +27,17 @@ SelectOption = Annotated[int, typer.Option(min=1, help="Calls of one configurati
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
+def _names(configs: str | None) -> list[str] | None:
+    return None if configs is None else [name.strip() for name in configs.split(",") if name.strip()]
+
+
 def _load(table: Path, configs: str | None) -> RecordedTable:
     from .scenarios.tables import RecordedTable
 
     if not table.is_file():
         raise TableError(f"no table {str(table)!r}; give a Parquet or CSV file of recorded runs")
     rules = {"cost_usd": "config-median", "latency_s": "config-median"}
-    chosen = None if configs is None else [name.strip() for name in configs.split(",") if name.strip()]
-    loaded = RecordedTable.load(table, configs=chosen, missing=rules, features=[])
+    loaded = RecordedTable.load(table, configs=_names(configs), missing=rules, features=[])
     for note in loaded.notes:
         err.print(f"note: {note}", highlight=False)
     return loaded
@@ -151,10 +154,9 @@ def calibrate(
     """Fit a scenario to recorded runs, and say how well it fits and what it could not tell."""
     from .trainers.calibrate_command import run_calibrate
 
-    chosen = None if configs is None else [name.strip() for name in configs.split(",") if name.strip()]
     run_calibrate(
-        table, target, class_column=class_column, configs=chosen, mapping=mapping, prices=prices, episodes=episodes,
-        seed=seed, bootstrap=bootstrap, picture=picture, as_json=as_json, console=out,
+        table, target, class_column=class_column, configs=_names(configs), mapping=mapping, prices=prices,
+        episodes=episodes, seed=seed, bootstrap=bootstrap, picture=picture, as_json=as_json, console=out,
     )  # fmt: skip
 
 

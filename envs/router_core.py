@@ -15,25 +15,20 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..faults import Calls, Status, Verb
+from ..rewards.components import ACCURACY, COST_USD, HANDOFF, LATE_S, LATENCY_S, SAFETY
 from ..scenarios.tasks import Outcomes
 from .lanes import F64, I64, Bools
 from .router_state import (
     _INF,
     _MENDED,
     ABSTAINED,
-    ACCURACY,
     BEST_SCORE,
     CANDIDATES,
-    COST,
     ESCALATED,
     FAILED,
-    HANDOFF,
     LAST_STATUS,
-    LATE,
-    LATENCY,
     LIMIT,
     RUNNING,
-    SAFETY,
     SUCCESS,
     WRONG,
     Kind,
@@ -87,18 +82,18 @@ class RouterCore(RouterState):
                     self._judge(rows)
                 else:
                     self._stop(rows, Kind(code))
-        np.subtract(self.spend, spend, out=self.components[:, COST])
-        np.subtract(self.clock, clock, out=self.components[:, LATENCY])
+        np.subtract(self.spend, spend, out=self.components[:, COST_USD])
+        np.subtract(self.clock, clock, out=self.components[:, LATENCY_S])
         if not self.ends_on_deadline:
             deadline = self.preferences["deadline_s"]
             late = np.maximum(self.clock - deadline, 0.0) - np.maximum(clock - deadline, 0.0)
-            self.components[:, LATE] = late
+            self.components[:, LATE_S] = late
         self._allowed = self._legal(None)
 
     def _truncate(self, lanes: I64) -> None:
         before = self.spend[lanes]
         self._cancel(lanes)
-        self.components[lanes, COST] += self.spend[lanes] - before
+        self.components[lanes, COST_USD] += self.spend[lanes] - before
         self.outcome[lanes] = LIMIT
 
     # ---------------------------------------------------------------- actions

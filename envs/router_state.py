@@ -35,7 +35,6 @@ class Kind(IntEnum):
     NOTHING = 7
 
 
-ACCURACY, COST, LATENCY, LATE, SAFETY, HANDOFF = range(6)
 OUTCOMES = ("success", "wrong_answer", "escalated", "abstained", "limit")
 SUCCESS, WRONG, ESCALATED, ABSTAINED, LIMIT = range(5)
 LAUNCHED, RUNNING, CANDIDATES, FAILED, LAST_STATUS, BEST_SCORE = range(6)
@@ -116,7 +115,6 @@ class RouterState(LaneCore):
         self.trace: list[str] | None = None
         plan, factor = fault_plan(spec, profile)
         services = services_of(spec)
-        self.service_names = services.names
         self.plan = plan.bind(services, type(spec).ports, intensity=intensity * factor, num_lanes=n, world=_World(self))
         self.view = RouterView(self)
         self.observation_columns = self.view.columns

@@ -157,7 +157,7 @@ class ExactPlanner:
     """
 
     def __init__(self, attempts: Attempts) -> None:
-        q, k, r = attempts.shape
+        _, k, r = attempts.shape
         states = (r + 1) ** k
         if states > MAX_STATES:
             raise TableError(
@@ -178,7 +178,6 @@ class ExactPlanner:
             self._pay[open_, j] = (weight[open_] * attempts.cost[:, j, :].T[t]).sum(axis=1)
         level = self.counts.sum(axis=1)
         self._levels = [np.flatnonzero(level == n) for n in range(int(level.max()), -1, -1)]
-        del q
 
     def solve(self, prize: float) -> tuple[float, Plan]:
         """Return the value of the best plan and the plan, for one prize ``R`` in USD."""
@@ -223,7 +222,7 @@ def index_plan(attempts: Attempts, prize: float, once: bool = True) -> Plan:
 
 def greedy_plan(attempts: Attempts, prize: float, once: bool = False) -> Plan:
     """The index conditioned on all failures so far: best chance per cost next, while worth its cost."""
-    q, k, repeats = attempts.shape
+    _, k, repeats = attempts.shape
     alive, used, plan = attempts.weight.copy(), [0] * k, []
     limit = 1 if once else repeats
     while alive.sum() > 1e-12:
@@ -239,7 +238,6 @@ def greedy_plan(attempts: Attempts, prize: float, once: bool = False) -> Plan:
         plan.append(best)
         alive = alive * (1.0 - attempts.chance[:, best, used[best]])
         used[best] += 1
-    del q
     return tuple(plan)
 
 

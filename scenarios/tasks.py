@@ -51,8 +51,6 @@ class TaskSource(Protocol):
     strength: F64
     expected_cost: F64
     expected_latency: F64
-    cost_range: tuple[float, float]
-    latency_range: tuple[float, float]
 
     def allocate(self, num_lanes: int) -> None:
         """Make room for ``num_lanes`` lanes."""
@@ -134,8 +132,6 @@ class ModelTaskSource:
         costs, latencies = tables[2::2], tables[3::2]
         self.expected_cost = np.array([table.mean for table in costs])
         self.expected_latency = np.array([table.mean for table in latencies])
-        self.cost_range = (min(t.low for t in costs), max(t.high for t in costs))
-        self.latency_range = (min(t.low for t in latencies), max(t.high for t in latencies))
         joint = np.sqrt(self._sd**2 + tasks.family_sd**2 + tasks.configuration_sd**2)
         self.strength = success_rates(self._skill - self._mean, joint) @ (share / share.sum())
         self._one_hot = np.eye(len(classes), dtype=np.float32)
@@ -212,10 +208,7 @@ class TableTaskSource:
         self.strength = (self._success[train] * there).sum(axis=(0, 2)) / weight
         self.expected_cost = (self._cost[train] * there).sum(axis=(0, 2)) / weight
         self.expected_latency = (self._latency[train] * there).sum(axis=(0, 2)) / weight
-        self.cost_range = (float(self._cost.min()), float(self._cost.max()))
-        self.latency_range = (float(self._latency.min()), float(self._latency.max()))
         self.columns = tuple(Column(f"task.{c.name}", c.unit, c.low, c.high) for c in table.feature_columns)
-        self.num_queries = len(chosen)
 
     def _exists(self) -> NDArray[np.bool_]:
         return np.arange(self._repeats) < self._samples[:, :, None]

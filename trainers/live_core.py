@@ -15,10 +15,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.lanes import F64, I64, Bools
-from ..envs.router_core import ACCURACY, HANDOFF, SAFETY, Kind, RouterCore
+from ..envs.router_core import Kind, RouterCore
 from ..envs.streams import U64, stream_id
 from ..errors import BrownoutError
 from ..faults import Calls, Status, Verb
+from ..rewards.components import ACCURACY, HANDOFF, SAFETY
 from ..rewards.registry import did_you_mean
 from ..scenarios.schema import RouterScenario
 from ..scenarios.tasks import Outcomes, TaskSource
@@ -44,7 +45,6 @@ class LiveSource:
         self.strength, self.expected_cost, self.expected_latency = (
             known.strength, known.expected_cost, known.expected_latency,
         )  # fmt: skip
-        self.cost_range, self.latency_range = known.cost_range, known.latency_range
         self._max_calls = np.array(max_calls, dtype=np.float32)  # as the simulation has it
 
     def allocate(self, num_lanes: int) -> None:
