@@ -23,6 +23,7 @@ from numpy.typing import NDArray
 from ..faults import Calls, FaultPlan, Status, Verb
 from ..rewards import WeightedSum
 from ..scenarios.loading import fault_plan, services_of
+from .lanes import LaneCore
 from .router_core import RouterCore
 from .streams import uniform
 
@@ -32,7 +33,7 @@ Bools = NDArray[np.bool_]
 _CHUNK = 4096
 
 
-def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | None:
+def hindsight_bounds(core: LaneCore, episodes: int, seed: int = 0) -> F64 | None:
     """Return the ``(E,)`` bounds of episodes ``0 ... episodes - 1`` of a seed.
 
     Args:
@@ -41,9 +42,9 @@ def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | No
         seed: seed of all of them.
 
     Returns:
-        None when the reward is not a weighted sum, for which alone the formula holds.
+        None when it is no router, or the reward is not a weighted sum, for which alone the formula holds.
     """
-    if not isinstance(core.reward_function, WeightedSum):
+    if not isinstance(core, RouterCore) or not isinstance(core.reward_function, WeightedSum):
         return None
     bounds = np.zeros(episodes)
     for start in range(0, episodes, _CHUNK):

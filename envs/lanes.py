@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PolicyError
+from ..faults import BoundPlan
 from ..rewards import compile_reward
 from ..scenarios.columns import Column
 from ..scenarios.loading import load_scenario
@@ -56,7 +57,7 @@ class LaneStep:
 
 
 class LaneCore(ABC):
-    """Arrays and life cycle that every simulation shares.
+    """Arrays and life cycle that every simulation shares. The last three actions of every simulation end an episode.
 
     Args:
         scenario: built-in name, path, mapping or scenario.
@@ -72,6 +73,9 @@ class LaneCore(ABC):
 
     action_names: tuple[str, ...]
     observation_columns: tuple[Column, ...]
+    usage_names: tuple[str, ...]
+    trace: list[str] | None
+    plan: BoundPlan | None
     component_names: ClassVar[tuple[str, ...]]
     outcome_names: ClassVar[tuple[str, ...]]
     _saved: ClassVar[tuple[str, ...]] = ("seeds", "episodes", "keys", "steps")
@@ -192,6 +196,19 @@ class LaneCore(ABC):
     @abstractmethod
     def timeline(self) -> list[str]:
         """Lines that tell what happened in lane 0, for rendering; empty unless tracing."""
+
+    @property
+    @abstractmethod
+    def group(self) -> I64:
+        """``(N,)`` number of each lane's query, class or kind of episode, for clustered statistics."""
+
+    @abstractmethod
+    def usage(self, lanes: I64) -> I64:
+        """Return the ``(n, U)`` calls placed in the running episodes of ``lanes``, per entry of ``usage_names``."""
+
+    def placed(self, lanes: I64) -> I64:
+        """Return the ``(n,)`` calls that faults could strike in the running episodes of ``lanes``."""
+        return self.usage(lanes).sum(axis=1)
 
     # ---------------------------------------------------------------- shared services
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaultError
-from .calls import Calls, Mask, Verb
+from .calls import BUSINESS, ROUTED, Calls, Mask, Verb
 from .draws import Draw
 from .world import Services
 
@@ -93,7 +93,7 @@ class CallEffect:
     name: ClassVar[str] = ""
     category: ClassVar[str] = "custom"
     ports: ClassVar[frozenset[str]] = frozenset({"calls"})
-    verbs: ClassVar[tuple[Verb, ...]] = (Verb.LAUNCH, Verb.REPAIR)
+    verbs: ClassVar[tuple[Verb, ...]] = (*ROUTED, Verb.VALIDATE, *BUSINESS)
     allowed_verbs: ClassVar[tuple[Verb, ...]] = tuple(Verb)
     default_when: ClassVar[str | None] = None
     stage: ClassVar[Stage] = Stage.TRANSPORT

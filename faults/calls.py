@@ -17,6 +17,8 @@ from ..errors import FaultError
 
 if TYPE_CHECKING:
     from .base import Memory
+    from .ports import SessionPort, WorkflowPort
+    from .world import World
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -80,6 +82,13 @@ class Status(_Word):
     PARTIAL = 11
     REFUSED = 12
     CANCELLED = 13
+    UNAUTHORIZED = 14
+    FORBIDDEN = 15
+    NOT_FOUND = 16
+    CONFLICT = 17
+    UNPROCESSABLE = 18
+    LOCKED = 19
+    PENDING = 20
 
 
 class Verb(_Word):
@@ -89,6 +98,22 @@ class Verb(_Word):
     REPAIR = 1
     JUDGE = 2
     ESCALATE = 3
+    FETCH = 4
+    VALIDATE = 5
+    CALL = 6
+    VERIFY = 7
+    REFRESH = 8
+    RESYNC = 9
+    COMPENSATE = 10
+    CLARIFY = 11
+
+
+ROUTED = (Verb.LAUNCH, Verb.REPAIR)
+"""Calls that bring an answer in the router."""
+BUSINESS = (Verb.FETCH, Verb.CALL, Verb.VERIFY, Verb.COMPENSATE)
+"""Calls to the services of a workflow."""
+MACHINES = tuple(verb for verb in Verb if verb not in (Verb.ESCALATE, Verb.CLARIFY))
+"""Calls that a machine answers."""
 
 
 @dataclass(slots=True)
@@ -112,6 +137,8 @@ class Calls:
         retry_after_s: ``(n,)`` seconds after which the server invites a retry; 0 means it does not say.
         concurrent: ``(n,)`` calls of the same family already running in that lane.
         memory: what the fault remembers per lane, set while it strikes.
+        world: the environment, set while a fault strikes; effects reach its ports through :attr:`session` and
+            :attr:`workflow`.
     """
 
     lanes: I64
@@ -128,6 +155,7 @@ class Calls:
     retry_after_s: F64
     concurrent: I64
     memory: Memory | None = None
+    world: World | None = None
 
     @classmethod
     def place(
@@ -187,6 +215,7 @@ class Calls:
             self.retry_after_s.take(rows),
             self.concurrent.take(rows),
             self.memory,
+            self.world,
         )
 
     def assign(self, rows: NDArray[Any], sub: Calls) -> None:
@@ -198,6 +227,16 @@ class Calls:
         self.applied[rows] = sub.applied
         self.pass_probability[rows] = sub.pass_probability
         self.retry_after_s[rows] = sub.retry_after_s
+
+    @property
+    def session(self) -> SessionPort:
+        """The port of token, context and locks, for effects that declare the port ``session``."""
+        return self.world.session  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+
+    @property
+    def workflow(self) -> WorkflowPort:
+        """The port of steps and the request, for effects that declare the port ``workflow``."""
+        return self.world.workflow  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
 
     # The vocabulary of effects. ``where`` is an (n,) mask; None means all rows.
 
@@ -256,4 +295,4 @@ class Calls:
         np.copyto(self.pass_probability, moved, where=True if where is None else where)
 
 
-CALL_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Calls) if field.name != "memory")
+CALL_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Calls) if field.name not in ("memory", "world"))

@@ -7,9 +7,10 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
+from ..envs.cores import make_core, make_lanes
+from ..envs.lanes import LaneCore
 from ..envs.optimum import ceiling_of
-from ..envs.router import RouterVectorEnv
-from ..envs.router_core import RouterCore
+from ..envs.vector import LaneVectorEnv
 from ..errors import PolicyError
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
@@ -40,11 +41,11 @@ class Task:
     split: str = "train"
     shaping: bool = True
 
-    def make_env(self, lanes: int, gamma: float = 1.0) -> RouterVectorEnv:
+    def make_env(self, lanes: int, gamma: float = 1.0) -> LaneVectorEnv:
         """Build the native vector environment."""
-        return RouterVectorEnv(
-            lanes,
+        return make_lanes(
             self.scenario,
+            lanes,
             profile=self.profile,
             intensity=self.intensity,
             split=self.split,
@@ -59,8 +60,8 @@ class Task:
         """Mean utility on held-out seeds of the *training* split: selection never sees the eval split."""
         return float(play(policy, self._core(min(512, episodes)), episodes, SELECTION_SEED).utility.mean())
 
-    def _core(self, lanes: int) -> RouterCore:
-        return RouterCore(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
+    def _core(self, lanes: int) -> LaneCore:
+        return make_core(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
 
 
 def train(

@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..envs.lanes import LaneCore
 from ..envs.router_core import RouterCore
 from ..errors import PolicyError
 
@@ -380,18 +381,26 @@ _RULES: tuple[Callable[[Desk, RouterCore], Rule], ...] = (
 BASELINES: dict[str, Callable[[Desk, RouterCore], Rule]] = {rule.name: rule for rule in _RULES}
 
 
-def applicable_baselines(core: RouterCore) -> list[str]:
+def applicable_baselines(core: LaneCore) -> list[str]:
     """Names of the baselines that make sense in a scenario, ``null`` left out."""
+    if not isinstance(core, RouterCore):
+        from .workflow_baselines import applicable_workflow_baselines
+
+        return applicable_workflow_baselines(core)
     names = [name for name in BASELINES if name != "null"]
     return names if core.spec.person is not None else [name for name in names if name != "always-escalate"]
 
 
-def make_baseline(name: str, core: RouterCore) -> Rule:
+def make_baseline(name: str, core: LaneCore) -> Rule:
     """Bind the baseline called ``name`` to a core.
 
     Raises:
         PolicyError: if there is no such baseline.
     """
+    if not isinstance(core, RouterCore):
+        from .workflow_baselines import make_workflow_baseline
+
+        return make_workflow_baseline(name, core)
     if name not in BASELINES:
         near = difflib.get_close_matches(name, BASELINES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.router_core import RouterCore
+from ..envs.lanes import LaneCore
 from .baselines import Actor
 from .evaluation import action_draws
 
@@ -31,7 +31,7 @@ class Story:
     injections: list[dict[str, Any]]
 
 
-def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
+def tell(actor: Actor, core: LaneCore, seed: int, episode: int = 0) -> Story:
     """Play episode ``episode`` of ``seed`` on a one-lane core and tell it.
 
     Args:
