@@ -176,15 +176,17 @@ class WorkflowCore(WorkflowLearning):
             pass_probability=np.zeros(len(rows)), retry_after_s=np.zeros(len(rows)),
             concurrent=self._concurrent(rows, service),
         )  # fmt: skip
+        key = at(self.key, rows, step)  # as sent: a crash during the call loses it
+        keeps = (kind == Kind.COMPENSATE) & (at(self.belief, rows, step) == Belief.DONE)
         if self.plan is not None:
             self.plan.strike(calls, keys)
-        held = self._arguments(rows, kind, step, load, u)
+        held = self._arguments(rows, kind, step, load, u) | {"key": key, "keeps": keeps}
         self._admit(rows, kind, step, calls, held, u[:, 5])
         wait = self._take_effect(rows, kind, step, calls, held, u[:, 6])
         self.context[rows] = np.minimum(self.context.take(rows) + _FILLS.take(kind) * self.spec.session.growth, 1.0)
         self.reasoner[rows] = np.where(thinker > 0, thinker, self.reasoner.take(rows))
         self._pass_time(rows, kind, step, calls, extra, wait)
-        self._learn(rows, kind, step, record, calls, u[:, 6])
+        self._learn(rows, kind, step, record, calls, keeps, u[:, 6])
         if self._tells(rows):
             self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
         self._pay(rows, calls.cost_usd + extra)
@@ -286,7 +288,7 @@ class WorkflowCore(WorkflowLearning):
             bad = np.where(
                 held["slip"][chosen], SLIPPED, np.where(held["data"][chosen] | ~calls.right[chosen], AS_HELD, 0)
             )
-            self._apply(lanes, place, bad)
+            self._apply(lanes, place, bad, held["key"][chosen])
             heard = (self.reads.take(place, axis=0) & self.planted.take(lanes, axis=0)).any(axis=1)
             if heard.any():
                 obeys = heard & (luck[chosen] < self.obey.take(writer[chosen] - 1))
@@ -294,10 +296,10 @@ class WorkflowCore(WorkflowLearning):
             wait[chosen] = self._approval(lanes, place)
         undone = np.flatnonzero((kind == Kind.COMPENSATE) & calls.applied)
         if undone.size:
-            self._undo(rows[undone], step[undone])
+            self._undo(rows[undone], step[undone], held["keeps"][undone])
         return wait
 
-    def _apply(self, rows: I64, step: I64, bad: I64) -> None:
+    def _apply(self, rows: I64, step: I64, bad: I64, key: I64) -> None:
         """Let the effect of ``step`` stand once more, as its idempotency has it."""
         applied, cell = flat(self.applied, rows, step)
         before = applied.take(cell)
@@ -307,7 +309,7 @@ class WorkflowCore(WorkflowLearning):
         stray[cell] += foreign & writes
         bad = np.where(foreign & ~writes, AS_HELD, bad)
         again = self.keyed.take(step) & (before > 0)
-        again &= self.applied_key.reshape(-1).take(cell) == self.key.reshape(-1).take(cell)
+        again &= self.applied_key.reshape(-1).take(cell) == key
         lands = ~(foreign & writes) & ~again
         fresh = ~writes | natural | (before == 0)  # sets the state anew instead of adding to it
         applied[cell] = np.where(lands, np.where(fresh, 1, before + 1), before)
@@ -315,15 +317,14 @@ class WorkflowCore(WorkflowLearning):
         self.bad.reshape(-1)[cell] = np.where(lands, worst, self.bad.reshape(-1).take(cell))
         first = lands & (before == 0)
         keys = self.applied_key.reshape(-1)
-        keys[cell] = np.where(first, self.key.reshape(-1).take(cell), keys.take(cell))
+        keys[cell] = np.where(first, key, keys.take(cell))
 
-    def _undo(self, rows: I64, step: I64) -> None:
-        """Undo what is too much; if nothing is known to be, the whole step."""
+    def _undo(self, rows: I64, step: I64, keeps: Bools) -> None:
+        """Undo what is too much of a step that the agent ``keeps``, or the whole step."""
         applied, cell = flat(self.applied, rows, step)
-        keeps = (self.excess.reshape(-1).take(cell) > 0) & (self.bad.reshape(-1).take(cell) == 0)
         left = np.where(keeps, np.minimum(applied.take(cell), 1), 0)
         applied[cell] = left
-        self.bad.reshape(-1)[cell] = 0
+        self.bad.reshape(-1)[cell] *= left > 0
         self.stray.reshape(-1)[cell] = 0
         self.key.reshape(-1)[cell] += left == 0  # what is done next is a new effect, under a new key
 

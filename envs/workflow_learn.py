@@ -43,7 +43,7 @@ class WorkflowLearning(WorkflowState):
 
     # ---------------------------------------------------------------- answers
 
-    def _learn(self, rows: I64, kind: I64, step: I64, record: I64, calls: Calls, luck: F64) -> None:
+    def _learn(self, rows: I64, kind: I64, step: I64, record: I64, calls: Calls, keeps: Bools, luck: F64) -> None:
         """Take note of what came back."""
         self._note_status(rows, step, calls.status, calls.retry_after_s)
         ok = calls.status == _OK
@@ -54,7 +54,7 @@ class WorkflowLearning(WorkflowState):
             self._conclude(rows[chosen], step[chosen], calls.status[chosen])
         undo = kind == Kind.COMPENSATE
         if undo.any():
-            self._learn_undo(rows[undo & ok], step[undo & ok])
+            self._learn_undo(rows[undo & ok], step[undo & ok], keeps[undo & ok])
             lost = undo & ~ok & _DOUBTFUL.take(calls.status)
             if lost.any():
                 self.belief[rows[lost], step[lost]] = Belief.UNKNOWN
@@ -235,13 +235,11 @@ class WorkflowLearning(WorkflowState):
         snapshot = self.snapshot.take(rows, axis=0)
         return (snapshot >= 0) & (snapshot != self.version.take(rows, axis=0))
 
-    def _learn_undo(self, rows: I64, step: I64) -> None:
-        if not rows.size:
-            return
-        stands = at(self.applied, rows, step) > 0
+    def _learn_undo(self, rows: I64, step: I64, keeps: Bools) -> None:
+        """Believe what the service says: that the surplus, or the whole step, is undone."""
         places, cell = flat(self.belief, rows, step)
-        places[cell] = np.where(stands, Belief.DONE, Belief.TODO)
-        self.verified.reshape(-1)[cell] = stands
+        places[cell] = np.where(keeps, Belief.DONE, Belief.TODO)
+        self.verified.reshape(-1)[cell] = False
         self.excess.reshape(-1)[cell] = 0
 
     def _learn_resync(self, rows: I64) -> None:

@@ -52,10 +52,10 @@ class _Port:
 class _Session(_Port):
     """Token, context, locks and versions."""
 
-    def expire_token(self, lanes: I64) -> None:
-        """End the token now."""
+    def expire_token(self, lanes: I64, time_s: Any) -> None:
+        """End the token earlier than the agent was told."""
         core = self._core
-        core.token_until[lanes] = np.minimum(core.token_until[lanes], core.clock[lanes])
+        core.token_until[lanes] = np.minimum(core.token_until[lanes], time_s)
 
     def revoke_scope(self, lanes: I64, service: I64) -> None:
         """Refuse the agent at these services for good."""

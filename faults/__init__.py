@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
-# Importing these three registers the built-in effects.
+# Importing these registers the built-in effects.
+from . import adversarial as adversarial
 from . import latency as latency
 from . import portfolio as portfolio
 from . import services as services
+from . import session as session
+from . import workflow as workflow
 from .base import CallEffect, Memory, Metadata, Stage, check_choice, check_number, check_share
 from .calls import Calls, Status, Verb
 from .catalogue import describe_faults

@@ -282,12 +282,13 @@ class Calls:
         np.copyto(self.right, False, where=hit)
         return hit
 
-    def skip(self, where: Mask | None = None) -> None:
-        """Do nothing and report success: not applied, not billed, no right answer, status unchanged."""
+    def skip(self, where: Mask | None = None, billed: bool = False) -> None:
+        """Do nothing and report success: not applied, no right answer, status unchanged; free unless ``billed``."""
         mask: Any = True if where is None else where
         np.copyto(self.right, False, where=mask)
         np.copyto(self.applied, False, where=mask)
-        np.copyto(self.cost_usd, 0.0, where=mask)
+        if not billed:
+            np.copyto(self.cost_usd, 0.0, where=mask)
 
     def sway(self, shift: Factor, where: Mask | None = None) -> None:
         """Shift the probability that a judge accepts, kept within 0 and 1."""

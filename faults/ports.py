@@ -16,8 +16,8 @@ from .calls import I64
 class SessionPort(Protocol):
     """Token, context, locks and versions: what the agent shares with the services."""
 
-    def expire_token(self, lanes: I64) -> None:
-        """End the token; the agent still believes in the expiry it was told."""
+    def expire_token(self, lanes: I64, time_s: Any) -> None:
+        """End the token at virtual time ``time_s``; the agent still believes in the expiry it was told."""
         ...
 
     def revoke_scope(self, lanes: I64, service: I64) -> None:
