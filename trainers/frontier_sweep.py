@@ -89,7 +89,8 @@ class Sweep:
             raise PolicyError(
                 f"sweep of {name}: got {low:g} to {high:g} in {points} points; allowed: 0 < low < high, 2 to 100 points"
             )
-        return cls(name, tuple(float(f"{value:.6g}") for value in np.geomspace(low, high, points)))
+        inner = (float(f"{value:.3g}") for value in np.geomspace(low, high, points)[1:-1])
+        return cls(name, (low, *inner, high))
 
     @classmethod
     def of(cls, preferences: Preferences, points: int = 9) -> Sweep:
