@@ -299,7 +299,9 @@ def evaluate_command(
     frontier: Annotated[bool, typer.Option("--frontier", help="Sweep a preference: hull, AIQ, hypervolume.")] = False,
     sweep: Annotated[
         str | None,
-        typer.Option(metavar="NAME=LOW:HIGH:POINTS", help="What --frontier sweeps; default: what the scenario samples."),
+        typer.Option(
+            metavar="NAME=LOW:HIGH:POINTS", help="What --frontier sweeps; default: what the scenario samples."
+        ),
     ] = None,
     resolved: Annotated[bool, typer.Option("--resolved", help="Frontier: count right hand-overs as answers.")] = False,
     picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Frontier: picture to write.")] = None,

@@ -10,7 +10,8 @@ if TYPE_CHECKING:
     from .artefact import load_policy, save_policy
     from .baselines import BASELINES, make_baseline
     from .evaluation import Evaluation, evaluate
-    from .frontier_sweep import Frontier, evaluate_frontier
+    from .frontier_curves import Frontier
+    from .frontier_sweep import evaluate_frontier
     from .policy import Policy
     from .ppo import PPOConfig
     from .training import TrainResult
@@ -33,7 +34,7 @@ __all__ = [
 _HOMES = {
     "BASELINES": ".baselines",
     "Evaluation": ".evaluation",
-    "Frontier": ".frontier_sweep",
+    "Frontier": ".frontier_curves",
     "PPOConfig": ".ppo",
     "Policy": ".policy",
     "TrainResult": ".training",

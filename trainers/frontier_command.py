@@ -11,7 +11,8 @@ from rich.table import Table
 
 from ..scenarios.schema import Scenario
 from .artefact import write_text
-from .frontier_sweep import Curve, Frontier, evaluate_frontier
+from .frontier_curves import Curve, Frontier
+from .frontier_sweep import evaluate_frontier
 from .statistics import Estimate
 
 

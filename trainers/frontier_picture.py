@@ -9,7 +9,8 @@ import numpy as np
 
 from ..extras import missing_extra
 from .frontier import quality_hull
-from .frontier_sweep import ORACLE, STATIC, Curve, Frontier
+from .frontier_curves import Curve, Frontier
+from .frontier_sweep import ORACLE, STATIC
 
 _INK, _GRID = "#1f2733", "#d8dee6"
 _COLOURS = ("#d9480f", "#31688e", "#35876b", "#8a5aa8", "#d98e04", "#b0413e")
