@@ -296,12 +296,33 @@ def evaluate_command(
     split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
     lanes: Annotated[int, typer.Option(min=1, help="Lanes; changes speed, not results.")] = 512,
     overrides: SetOption = None,
+    frontier: Annotated[bool, typer.Option("--frontier", help="Sweep a preference: hull, AIQ, hypervolume.")] = False,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH:POINTS", help="What --frontier sweeps; default: what the scenario samples."
+        ),
+    ] = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Frontier: count right hand-overs as answers.")] = False,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Frontier: picture to write.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Frontier: points to write.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate policies on the same episodes: utility, success, cost, latency, paired differences."""
     from .trainers.evaluation import evaluate as run
 
     loaded = _load(scenario, overrides)
+    if frontier:
+        from .trainers.frontier_command import run_frontier
+
+        run_frontier(
+            policy, loaded, console=out, status=err, as_json=as_json, picture=picture, csv_file=csv_file, sweep=sweep,
+            episodes=episodes, profile=profile, intensity=intensity, split=split, seed=seed, lanes=lanes,
+            quality="resolved" if resolved else "success",
+        )  # fmt: skip
+        return
+    if sweep or resolved or picture or csv_file:
+        raise PolicyError("--sweep, --resolved, --picture and --csv belong to --frontier; add it")
     with err.status("evaluating"):
         table = run(
             policy,

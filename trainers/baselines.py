@@ -307,16 +307,12 @@ class GreedyIndex(Rule):
         self._judge_cost = 0.0 if spec.judge is None else spec.judge.cost_usd.table().mean
         self._judge_time = 0.0 if spec.judge is None else spec.judge.latency_s.table().mean
         self._value = float(getattr(core.reward_function, "accuracy", 1.0))
-        self._handoff = self._value_of_handoff(core)
+        person = spec.person
+        self._handoff, self._person_cost, self._person_time = 0.0, 0.0, 0.0
+        if person is not None:
+            self._handoff = float(getattr(core.reward_function, "handoff", 0.0)) * person.accuracy
+            self._person_cost, self._person_time = person.cost_usd.table().mean, person.latency_s.table().mean
         self._cache: dict[tuple[int, ...], F64] = {}
-
-    def _value_of_handoff(self, core: RouterCore) -> float:
-        person = core.spec.person
-        if person is None:
-            return 0.0
-        worth = float(getattr(core.reward_function, "handoff", 0.0)) * person.accuracy
-        per_usd, per_s = (getattr(core.reward_function, name, 0.0) for name in ("per_usd", "per_s"))
-        return worth - per_usd * person.cost_usd.table().mean - per_s * person.latency_s.table().mean
 
     def _chances(self, state: tuple[int, ...]) -> F64:
         """Success chance of each configuration given the failures in ``state`` (class, then counts)."""
@@ -347,7 +343,7 @@ class GreedyIndex(Rule):
         config = index.argmax(axis=1)
         accepted = desk.column(observations, "best_accepted") > 0
         running = desk.column(observations, "running") > 0
-        hand_over = self._handoff > 0
+        hand_over = self._handoff - per_usd * self._person_cost - per_s * self._person_time > 0
         return [
             (accepted, desk.submit), (True, desk.judge), (running, desk.wait), (worth, config),
             (hand_over, desk.escalate), (desk.column(observations, "best_rejected") == 0, desk.submit),

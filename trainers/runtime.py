@@ -76,6 +76,8 @@ class Hooks:
         person: ``async (task) -> Answer``; without one ``escalate`` ends the task and leaves the rest to the caller.
         statuses: exception type, class name or HTTP code -> status word, before the built-in rules.
         judge_max_cost_usd: what one judgement can cost at most.
+        operating_point: ``task -> {preference: value}``, what a dollar and a second weigh for this task, its budget
+            and deadline; what it leaves out is the runtime's.
     """
 
     configurations: Mapping[str, CallFunction | LiveConfiguration] | CallFunction
@@ -86,6 +88,7 @@ class Hooks:
     person: Callable[[Any], Awaitable[Any]] | None = None
     statuses: StatusRule | None = None
     judge_max_cost_usd: float | None = None
+    operating_point: Callable[[Any], Mapping[str, float]] | None = None
 
 
 class Runtime:
@@ -96,9 +99,9 @@ class Runtime:
         scenario: the scenario it was trained on (name, path, mapping or object). Its portfolio, limits and
             prices count here, its fault profiles do not.
         configurations: see :class:`Hooks`, as for ``judge``, ``features``, ``query_id``, ``repair``, ``person``,
-            ``statuses`` and ``judge_max_cost_usd``.
+            ``statuses``, ``judge_max_cost_usd`` and ``operating_point``.
         preferences: ``budget_usd``, ``deadline_s``, ``per_usd``, ``per_s``; default: the scenario's. One that the
-            scenario samples must be given here or to :meth:`solve`.
+            scenario samples must be given here, by ``operating_point`` or to :meth:`solve`.
         hard_budget: refuse a call that could pass the budget, by hiding its action from the policy. False does
             what the simulation does: the task ends once the budget is spent, so calls in flight may pass it.
             Default: hard, unless the scenario's ``limits.on_budget`` is ``soft``.
@@ -128,6 +131,7 @@ class Runtime:
         person: Callable[[Any], Awaitable[Any]] | None = None,
         statuses: StatusRule | None = None,
         judge_max_cost_usd: float | None = None,
+        operating_point: Callable[[Any], Mapping[str, float]] | None = None,
         preferences: Mapping[str, float] | None = None,
         hard_budget: bool | None = None,
         timeout_s: float | None = None,
@@ -156,6 +160,7 @@ class Runtime:
         self._features, self._query_id = features or _own_features, query_id or _own_id
         self.statuses = StatusTable(statuses)
         self._preferences = dict(preferences or {})
+        self._operating_point = operating_point or _nothing
         task_preferences(core, {**_middle(core), **self._preferences})
         soft = loaded.limits.on_budget == "soft"
         self.hard_budget = not soft if hard_budget is None else hard_budget
@@ -215,7 +220,7 @@ class Runtime:
 
         Args:
             task: anything; it is handed to the functions as it is.
-            preferences: of this task, over those of the runtime.
+            preferences: of this task, over those of ``operating_point`` and of the runtime.
 
         Raises:
             CallableError: its features or preferences are not valid.
@@ -232,7 +237,7 @@ class Runtime:
         core = self._idle.pop() if self._idle else LiveCore(self.scenario)
         try:
             features = encode_task(core, shown, query_id)
-            chosen = task_preferences(core, {**self._preferences, **(preferences or {})})
+            chosen = task_preferences(core, {**self._preferences, **self._operating_point(task), **(preferences or {})})
             number = self.log.next_run(query_id) if self.log is not None else self._runs[query_id]
             self._runs[query_id] += 1
             run = TaskRun(self, core, task, query_id, number, features, shown, chosen)
@@ -377,6 +382,10 @@ def _positive(where: str, value: Any) -> float:
 def _middle(core: RouterCore) -> dict[str, float]:
     """A stand-in for preferences that only :meth:`Runtime.solve` will be told."""
     return {column.name: column.low for column in core.preference_source.columns if column.sampled}
+
+
+def _nothing(task: Any) -> Mapping[str, float]:
+    return {}
 
 
 def _own_features(task: Any) -> Any:
