@@ -34,9 +34,8 @@ class RouterView:
         limits = core.spec.limits
         self._parallel = limits.max_parallel
         self._masks_budget = limits.on_budget == "mask"
-        self._judge, self._person, self._repair = (
-            core.spec.judge is not None, core.spec.person is not None, core.spec.repair is not None,
-        )  # fmt: skip
+        self._judges = len(core.judge_names)
+        self._person, self._repair = core.spec.person is not None, core.spec.repair is not None
         self._memory_s = min(2.0 * limits.deadline_s, _CAP)
         m = float(core.max_calls)
         usd = s = _CAP
@@ -67,8 +66,11 @@ class RouterView:
             for field in ("since_failure", "retry_in")
             for name in core.config_names
         ]
+        weighed = [Column(f"judge.{name}", "score", -1.0, 1.0) for name in core.judge_names if core.weighs]
+        if core.graded:
+            weighed.append(Column("best_rounds", "count", 0.0, m))
         self._first = len(core.source.columns)
-        self.columns = (*core.source.columns, *general, *per_config, *timed)
+        self.columns = (*core.source.columns, *general, *per_config, *timed, *weighed)
 
     def observe(self, lanes: I64 | None) -> NDArray[np.float32]:
         """Fill one row per lane, column by column."""
@@ -84,7 +86,8 @@ class RouterView:
         clock, best = of(core.clock), of(core.best)
         rows = core.all_lanes if lanes is None else lanes
         # without a candidate column 0 holds none either, so its value is -1
-        value: F64 = core.value.reshape(-1).take(rows * core.max_calls + np.maximum(best, 0))
+        record = rows * core.max_calls + np.maximum(best, 0)
+        value: F64 = core.value.reshape(-1).take(record)
         out[:, f : f + _GENERAL] = self._one(value.item()) if core.num_lanes == 1 else self._many(lanes, value)
         out[:, :f] = of(core.source.features)
         g = f + _GENERAL
@@ -94,7 +97,13 @@ class RouterView:
         out[:, g : g + k] = np.minimum(since, self._memory_s, out=since)
         retry = of(core.retry_at) - clock[:, None]
         np.maximum(retry, 0.0, out=retry)
-        out[:, g + k :] = np.minimum(retry, self._memory_s, out=retry)
+        g += k
+        out[:, g : g + k] = np.minimum(retry, self._memory_s, out=retry)
+        if core.weighs:
+            g += k
+            out[:, g : g + self._judges] = core.scores.reshape(core.value.size, self._judges).take(record, axis=0)
+            if core.graded:
+                out[:, -1] = core.rounds.reshape(-1).take(record)
         return out
 
     def _many(self, lanes: I64 | None, value: F64) -> NDArray[np.float32]:
@@ -162,8 +171,8 @@ class RouterView:
         held = best >= 0
         mend = self._repair and held and launch[core.config[0, best]]
         wait = running > 0 or core.failures.item() > 0
-        judge = self._judge and core.unjudged.item() > 0
-        return np.array([[*launch, wait, judge, mend, held, self._person, True]])
+        judge = (core.unscored[0] > 0).tolist() if core.weighs else [self._judges > 0 and core.unjudged.item() > 0]
+        return np.array([[*launch, wait, *(judge or [False]), mend, held, self._person, True]])
 
     def _legal_many(self, lanes: I64 | None) -> Bools:
         """The masks of many lanes."""
@@ -176,7 +185,7 @@ class RouterView:
         n = core.num_lanes if lanes is None else len(lanes)
         k = core.num_configs
         running, best = of(core.running), of(core.best)
-        out = np.empty((n, k + 6), np.bool_)
+        out = np.empty((n, len(core.action_names)), np.bool_)
         room = (of(core.used) < core.max_calls) & (running < self._parallel)
         launch = out[:, :k]
         np.less(of(core.conf)[:, 0], of(core.source.calls_allowed), out=launch)
@@ -186,14 +195,17 @@ class RouterView:
             launch &= core.source.expected_cost < left[:, None]  # spending all of it ends the episode
         held = best >= 0
         out[:, k] = (running > 0) | (of(core.failures) > 0)
-        out[:, k + 1] = of(core.unjudged) > 0 if self._judge else False
+        if core.weighs and self._judges:
+            np.greater(of(core.unscored), 0, out=out[:, k + 1 : -4])
+        else:
+            out[:, k + 1] = of(core.unjudged) > 0 if self._judges else False
         if self._repair:
             rows = core.all_lanes if lanes is None else lanes
             which = core.config.reshape(-1).take(rows * core.max_calls + np.maximum(best, 0))
-            out[:, k + 2] = held & launch[np.arange(n), which]
+            out[:, -4] = held & launch[np.arange(n), which]
         else:
-            out[:, k + 2] = False
-        out[:, k + 3] = held
-        out[:, k + 4] = self._person
-        out[:, k + 5] = True
+            out[:, -4] = False
+        out[:, -3] = held
+        out[:, -2] = self._person
+        out[:, -1] = True
         return out
