@@ -65,7 +65,7 @@ class RouterJudging(RouterState):
         hope = self._hopes.take(k)
         if mends.any():
             assert self.spec.repair is not None
-            before, harm = self.rank.reshape(-1).take(parent), self.spec.repair.harm
+            before, harm = np.maximum(self.rank.reshape(-1).take(parent), 0.0), self.spec.repair.harm
             gained = (1.0 - harm) * quality.gain * (1.0 - before) * hope
             hope = np.where(mends, before + gained - harm * 0.5 * quality.loss * before, hope)
         self.merit.reshape(-1)[record] = np.minimum(np.maximum(hope, 0.0), 0.999)

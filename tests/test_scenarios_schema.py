@@ -7,7 +7,6 @@ from typing import Any
 
 import pytest
 
-from brownout.envs.router_core import RouterCore
 from brownout.envs.router_state import _World
 from brownout.errors import ScenarioError
 from brownout.scenarios import RouterScenario, load_scenario
