@@ -42,9 +42,10 @@ def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | No
         seed: seed of all of them.
 
     Returns:
-        None when the reward is not a weighted sum, for which alone the formula holds.
+        None when the reward is not a weighted sum, for which alone the formula holds, or answers have a quality,
+        which a chain of repairs can raise further than any one call.
     """
-    if not isinstance(core.reward_function, WeightedSum):
+    if core.graded or not isinstance(core.reward_function, WeightedSum):
         return None
     bounds = np.zeros(episodes)
     for start in range(0, episodes, _CHUNK):
@@ -138,9 +139,7 @@ class _Reader:
         core = self.core
         if core.spec.person is None:
             return np.full(core.num_lanes, -np.inf)
-        lanes = core.all_lanes
-        chance = np.full(len(lanes), core.spec.person.accuracy)
-        call, right = core._side_call(lanes, "person", Verb.ESCALATE, np.zeros(len(lanes), np.int64), chance)
+        call, right = core._hand_over(core.all_lanes)
         given = core.preferences
         # neither limit binds a person: the agent's clock and purse stop at the hand-over
         return self.reward.handoff * right - given["per_usd"] * call.cost_usd - given["per_s"] * call.latency_s

@@ -78,7 +78,7 @@ def boxes_of(core: RouterCore) -> Boxes | None:
     perfect = judge.true_positive == 1.0 and judge.false_positive == 0.0
     free = judge.cost_usd.table().high == 0.0 and judge.latency_s.table().high == 0.0
     once = all(entry.max_calls == 1 for entry in spec.portfolio.values())
-    alone = spec.person is None and spec.repair is None and core.plan is None
+    alone = spec.person is None and spec.repair is None and spec.quality is None and core.plan is None
     preference = {column.name: column for column in core.preference_source.columns}
     known = not any(column.sampled for column in preference.values())
     cost, latency = core.source.expected_cost, core.source.expected_latency
@@ -132,7 +132,7 @@ class WeitzmanPolicy:
     def act_batch(self, observations: NDArray[Any], mask: NDArray[Any], uniforms: Any = None) -> NDArray[np.int64]:
         """Open boxes in order, judge at once, submit the first success, stop when none is worth it."""
         k, legal = self._k, np.asarray(mask, dtype=np.bool_)
-        wait, judge, submit, abstain = k, k + 1, k + 3, k + 5
+        wait, judge, submit, abstain = k, k + 1, k + 3, k + 5  # one judge: several have no such optimum
         fresh = observations[:, self._launched : self._launched + k] == 0
         ranked = fresh[:, self._order] & legal[:, self._order]
         action = np.where(ranked.any(axis=1), self._order[ranked.argmax(axis=1)], abstain)

@@ -212,11 +212,12 @@ def _split(dotted: str, data: Any) -> list[str]:
 
 
 def services_of(scenario: Scenario) -> Services:
-    """The services that a fault plan can strike: the configurations, then ``judge`` and ``person``."""
+    """The services that a fault plan can strike: the configurations, then ``judge`` or the judges, and ``person``."""
     assert isinstance(scenario, RouterScenario)
-    names = (*scenario.portfolio, "judge", "person")
-    families = (*(entry.family for entry in scenario.portfolio.values()), "judge", "person")
-    return Services(names, families)
+    judges = tuple(scenario.panel) or ("judge",)
+    names = (*scenario.portfolio, *judges, "person")
+    families = (*(entry.family for entry in scenario.portfolio.values()), *judges, "person")
+    return Services(names, families, judges)
 
 
 def profile_names(scenario: Scenario) -> list[str]:

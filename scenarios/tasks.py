@@ -20,6 +20,7 @@ from ..envs.quantiles import QuantileBank, QuantileTable, logistic, normal
 from ..envs.streams import GOLDEN, U64, mix64, pick, stream_id, stream_ids, uniform
 from ..errors import TableError
 from .columns import Column
+from .quality import QualityCurve
 from .schema import ModelTasks, RouterScenario, TableTasks, success_rates
 from .tables import RecordedTable
 
@@ -35,13 +36,14 @@ class Outcomes:
     """How ``n`` calls turn out when nothing interferes; every array is ``(n,)``.
 
     ``status`` uses the codes of :class:`brownout.faults.Status`; ``cost_usd`` and ``latency_s`` are those of
-    the whole call.
+    the whole call. ``quality`` is there if the scenario has it; then ``right`` says whether it is accepted.
     """
 
     right: NDArray[np.bool_]
     cost_usd: F64
     latency_s: F64
     status: NDArray[np.int8]
+    quality: F64 | None = None
 
 
 class TaskSource(Protocol):
@@ -51,6 +53,8 @@ class TaskSource(Protocol):
     strength: F64
     expected_cost: F64
     expected_latency: F64
+    quality: tuple[F64, F64] | None
+    """Mean and variance of the quality of each configuration's fresh answers, if the scenario has quality."""
 
     def allocate(self, num_lanes: int) -> None:
         """Make room for ``num_lanes`` lanes."""
@@ -133,7 +137,11 @@ class ModelTaskSource:
         self.expected_cost = np.array([table.mean for table in costs])
         self.expected_latency = np.array([table.mean for table in latencies])
         joint = np.sqrt(self._sd**2 + tasks.family_sd**2 + tasks.configuration_sd**2)
-        self.strength = success_rates(self._skill - self._mean, joint) @ (share / share.sum())
+        self._curve = None if scenario.quality is None else QualityCurve(scenario.quality)
+        margin, share = self._skill - self._mean, share / share.sum()
+        self._cut = 0.0 if self._curve is None else self._curve.cut
+        self.strength = success_rates(margin - self._cut, joint) @ share
+        self.quality = None if self._curve is None else self._curve.moments(margin, joint, share)
         self._one_hot = np.eye(len(classes), dtype=np.float32)
         columns = [Column(f"task.class.{c}", "flag", 0.0, 1.0) for c in classes]
         if tasks.hint_sd is not None:
@@ -174,7 +182,10 @@ class ModelTaskSource:
         margin += self._tasks.family_sd * x[:, 0]
         margin += self._tasks.configuration_sd * x[:, 1]
         margin += x[:, 2]
-        return Outcomes(margin > 0.0, x[:, 3].copy(), x[:, 4].copy(), np.ones(len(k), np.int8))
+        outcome = Outcomes(margin > self._cut, x[:, 3].copy(), x[:, 4].copy(), np.ones(len(k), np.int8))
+        if self._curve is not None:
+            outcome.quality = self._curve.of(margin)
+        return outcome
 
 
 class TableTaskSource:
@@ -205,7 +216,13 @@ class TableTaskSource:
         train = np.flatnonzero(~held_out)
         there = self._exists()[train]
         weight = np.maximum(there.sum(axis=(0, 2)), 1)
-        self.strength = (self._success[train] * there).sum(axis=(0, 2)) / weight
+        self._accept_at = None if scenario.quality is None else scenario.quality.accept_at
+        won = self._success[train] if self._accept_at is None else self._success[train] >= self._accept_at
+        self.strength = (won * there).sum(axis=(0, 2)) / weight
+        self.quality = None
+        if self._accept_at is not None:
+            first, second = ((self._success[train] ** n * there).sum(axis=(0, 2)) / weight for n in (1, 2))
+            self.quality = first, np.maximum(second - first * first, 0.0)
         self.expected_cost = (self._cost[train] * there).sum(axis=(0, 2)) / weight
         self.expected_latency = (self._latency[train] * there).sum(axis=(0, 2)) / weight
         self.columns = tuple(Column(f"task.{c.name}", c.unit, c.low, c.high) for c in table.feature_columns)
@@ -234,6 +251,10 @@ class TableTaskSource:
         u[repeat[None, :] >= self._samples[query, k][:, None]] = 2.0
         order = np.argsort(u, axis=1, kind="stable")
         cell = (query, k, order[np.arange(len(k)), np.minimum(number, self._repeats - 1)])
+        if self._accept_at is not None:
+            quality = self._success[cell]
+            right = quality >= self._accept_at
+            return Outcomes(right, self._cost[cell], self._latency[cell], self._status[cell], quality)
         luck = uniform(keys, self._luck_streams.take(k), number)
         return Outcomes(luck < self._success[cell], self._cost[cell], self._latency[cell], self._status[cell])
 

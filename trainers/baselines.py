@@ -16,6 +16,7 @@ from numpy.typing import NDArray
 
 from ..envs.router_core import RouterCore
 from ..errors import PolicyError
+from ..scenarios.schema import Judge
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -30,6 +31,11 @@ class Actor(Protocol):
     ) -> I64:
         """Return ``(n,)`` legal actions for ``(n, D)`` observations and ``(n, A)`` masks."""
         ...
+
+
+def sharpness(judge: Judge) -> float:
+    """How well a judge tells right from wrong: Youden's index of its rates, or how sure its scores are."""
+    return judge.true_positive - judge.false_positive if judge.score_sd is None else 1.0 / judge.score_sd
 
 
 class Desk:
@@ -61,7 +67,12 @@ class Desk:
                 "retry_in",
             )
         }
-        self.wait, self.judge, self.repair, self.submit, self.escalate, self.abstain = range(self.k, self.k + 6)
+        self.wait, actions = self.k, len(core.action_names)
+        self.repair, self.submit, self.escalate, self.abstain = range(actions - 4, actions)
+        panel = list(core.spec.panel.values())
+        # of several judges the rules ask the one that tells right from wrong best
+        keen = max(range(len(panel)), key=lambda j: sharpness(panel[j])) if panel else 0
+        self.judge, self.judge_spec = self.k + 1 + keen, panel[keen] if panel else None
         self.classes = [i for i, name in enumerate(names) if name.startswith("task.class.")]
 
     def column(self, observations: NDArray[Any], name: str) -> F64:
@@ -303,9 +314,9 @@ class GreedyIndex(Rule):
         self._group = probe.observe()[:, desk.classes].argmax(axis=1) if desk.classes else np.zeros(self.worlds, int)
         fails = np.cumsum(self._right, axis=2) == 0
         self._alive = np.concatenate([np.ones((self.worlds, desk.k, 1), np.bool_), fails], axis=2)
-        spec = core.spec
-        self._judge_cost = 0.0 if spec.judge is None else spec.judge.cost_usd.table().mean
-        self._judge_time = 0.0 if spec.judge is None else spec.judge.latency_s.table().mean
+        judge = desk.judge_spec
+        self._judge_cost = 0.0 if judge is None else judge.cost_usd.table().mean
+        self._judge_time = 0.0 if judge is None else judge.latency_s.table().mean
         self._value = float(getattr(core.reward_function, "accuracy", 1.0))
         person = spec.person
         self._handoff, self._person_cost, self._person_time = 0.0, 0.0, 0.0

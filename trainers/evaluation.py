@@ -43,8 +43,10 @@ class EpisodeRecords:
         outcome: ``(E,)`` index into ``outcome_names``.
         group: ``(E,)`` number of the query or task class.
         launches: ``(K,)`` calls placed per configuration, all episodes together.
+        opening: ``(E, 2)`` the first two actions, -1 where there was none.
         component_names: names of the components.
         outcome_names: names of the outcomes.
+        graded: whether answers have a quality, which then is the component ``accuracy``.
     """
 
     utility: F64
@@ -53,8 +55,10 @@ class EpisodeRecords:
     outcome: NDArray[np.int8]
     group: NDArray[np.int64]
     launches: NDArray[np.int64]
+    opening: NDArray[np.int64]
     component_names: tuple[str, ...]
     outcome_names: tuple[str, ...]
+    graded: bool = False
 
     def component(self, name: str) -> F64:
         """The ``(E,)`` sums of one component."""
@@ -91,7 +95,7 @@ def play(
     utility, components = np.zeros(episodes), np.zeros((episodes, c))
     steps, outcome = np.zeros(episodes, np.int64), np.zeros(episodes, np.int8)
     group = np.zeros(episodes, np.int64)
-    launches = np.zeros(core.num_configs, np.int64)
+    launches, opening = np.zeros(core.num_configs, np.int64), np.full((episodes, 2), -1)
     running = np.arange(n)
     active = running < episodes
     core.seed(core.all_lanes, [seed] * n)
@@ -107,6 +111,10 @@ def play(
         episode = running[lanes]
         utility[episode] += core.reward[lanes]
         components[episode] += core.components[lanes]
+        early = steps[episode] < 2
+        if early.any():
+            begun = episode[early]
+            opening[begun, steps[begun]] = actions[lanes[early]]
         steps[episode] += 1
         ended = lanes[core.terminated[lanes] | core.truncated[lanes]]
         if ended.size:
@@ -124,15 +132,17 @@ def play(
                 progress(finished)
         observation, mask = core.observe(), core.mask()
     return EpisodeRecords(
-        utility, components, steps, outcome, group, launches, core.component_names, core.outcome_names
-    )
+        utility, components, steps, outcome, group, launches, opening, core.component_names, core.outcome_names,
+        core.graded,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PolicyResult:
     """One row of an evaluation: a policy's figures, each with its 95 % interval.
 
-    ``regret`` is the mean distance to the hindsight bound on the same episodes.
+    ``regret`` is the mean distance to the hindsight bound on the same episodes. ``quality`` is the mean quality of
+    what was delivered, 0 where nothing was; None where answers are right or wrong.
     """
 
     name: str
@@ -149,6 +159,7 @@ class PolicyResult:
     share_of_ceiling: float | None = None
     share_of_bound: float | None = None
     regret: Estimate | None = None
+    quality: Estimate | None = None
     against: Difference | None = None
     records: EpisodeRecords | None = field(default=None, repr=False, compare=False)
 
@@ -237,14 +248,14 @@ def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
 def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequence[str]) -> PolicyResult:
     """Condense records into a row; intervals are cluster-robust over queries when ``clustered``."""
     clusters = records.group if clustered else None
-    success = records.component("accuracy")
+    success = records.outcome == records.outcome_names.index("success")
     shares = np.bincount(records.outcome, minlength=len(records.outcome_names)) / len(records.outcome)
     calls = max(int(records.launches.sum()), 1)
     return PolicyResult(
         name=name,
         episodes=len(records.utility),
         utility=statistics.mean(records.utility, clusters),
-        success=statistics.proportion(success > 0, clusters),
+        success=statistics.proportion(success, clusters),
         cost_usd=statistics.mean(records.component("cost_usd"), clusters),
         latency_s=statistics.mean(records.component("latency_s"), clusters),
         cost_quantiles=statistics.percentiles(records.component("cost_usd")),
@@ -252,6 +263,7 @@ def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequ
         outcomes={o: float(s) for o, s in zip(records.outcome_names, shares, strict=True)},
         launches={k: float(v) / calls for k, v in zip(configs, records.launches.tolist(), strict=True)},
         steps=float(records.steps.mean()),
+        quality=statistics.mean(records.component("accuracy"), clusters) if records.graded else None,
         records=records,
     )
 
