@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from ..errors import PolicyError
 from ..rewards import WeightedSum
 from ..scenarios.schema import ModelTasks, success_probability
+from .item_response import limits_bind, optimum_of
 from .router_core import RouterCore
 
 
@@ -81,13 +82,7 @@ def boxes_of(core: RouterCore) -> Boxes | None:
     alone = spec.person is None and spec.repair is None and spec.quality is None and core.plan is None
     preference = {column.name: column for column in core.preference_source.columns}
     known = not any(column.sampled for column in preference.values())
-    cost, latency = core.source.expected_cost, core.source.expected_latency
-    loose = (
-        core.max_calls >= core.num_configs
-        and core.max_steps >= 3 * core.num_configs + 1
-        and float(cost.sum()) < preference["budget_usd"].low
-        and float(latency.sum()) < preference["deadline_s"].low
-    )
+    loose = core.max_calls >= core.num_configs and limits_bind(core, core.num_configs) is None
     if not (fixed and sd == 0.0 and perfect and free and once and alone and known and loose):
         return None
     # time must be worthless, or parallel plans may beat every sequential one
@@ -96,13 +91,22 @@ def boxes_of(core: RouterCore) -> Boxes | None:
     (cls,) = tasks.classes
     skills = [e.skill[cls] if isinstance(e.skill, dict) else e.skill for e in spec.portfolio.values()]
     chance = np.array([success_probability(float(skill) - mean) for skill in skills])
-    return Boxes(reward.accuracy, chance, preference["per_usd"].low * cost)
+    return Boxes(reward.accuracy, chance, preference["per_usd"].low * core.source.expected_cost)
 
 
 def ceiling_of(core: RouterCore) -> float | None:
-    """The exact optimal utility of a core's scenario and profile, or None where it is not known."""
+    """The optimal utility of a core's scenario and profile, or None where it is not known.
+
+    Independent boxes have a closed form; other tasks of the item-response model are solved by dynamic programming
+    (:mod:`brownout.envs.item_response`) where that is exact.
+    """
     boxes = boxes_of(core)
-    return None if boxes is None else boxes.value
+    if boxes is not None:
+        return boxes.value
+    try:
+        return optimum_of(core).value
+    except PolicyError:
+        return None
 
 
 class WeitzmanPolicy:
@@ -116,6 +120,7 @@ class WeitzmanPolicy:
     """
 
     name = "weitzman"
+    summary = "the exact optimum of independent boxes: by falling reservation value, first success"
 
     def __init__(self, core: RouterCore) -> None:
         boxes = boxes_of(core)

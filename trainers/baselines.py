@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..envs.optimal import OPTIMAL, optimal_policies
 from ..envs.router_core import RouterCore
 from ..errors import PolicyError
 from ..scenarios.schema import Judge
@@ -388,19 +389,22 @@ BASELINES: dict[str, Callable[[Desk, RouterCore], Rule]] = {rule.name: rule for 
 
 
 def applicable_baselines(core: RouterCore) -> list[str]:
-    """Names of the baselines that make sense in a scenario, ``null`` left out."""
-    names = [name for name in BASELINES if name != "null"]
-    return names if core.spec.person is not None else [name for name in names if name != "always-escalate"]
+    """Names of the baselines that make sense in a scenario, ``null`` left out, and of its optimal policies."""
+    names = [name for name in BASELINES if name != "null" and (name != "always-escalate" or core.spec.person)]
+    return [*names, *optimal_policies(core)]
 
 
-def make_baseline(name: str, core: RouterCore) -> Rule:
-    """Bind the baseline called ``name`` to a core.
+def make_baseline(name: str, core: RouterCore) -> Actor:
+    """Bind the baseline or optimal policy called ``name`` to a core.
 
     Raises:
-        PolicyError: if there is no such baseline.
+        PolicyError: if there is none of that name, or the optimal policy does not apply.
     """
+    if name in OPTIMAL:
+        return OPTIMAL[name](core)
     if name not in BASELINES:
-        near = difflib.get_close_matches(name, BASELINES, n=1)
+        known = [*BASELINES, *OPTIMAL]
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise PolicyError(f"no baseline {name!r}{hint} Allowed: {', '.join(BASELINES)}")
+        raise PolicyError(f"no baseline {name!r}{hint} Allowed: {', '.join(known)}")
     return BASELINES[name](Desk(core), core)

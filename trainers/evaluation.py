@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.hindsight import hindsight_bounds
-from ..envs.optimum import WeitzmanPolicy, ceiling_of
+from ..envs.optimum import ceiling_of
 from ..envs.router_core import RouterCore
 from ..envs.streams import stream_id, uniform
 from ..errors import PolicyError
@@ -233,8 +233,6 @@ def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
     text = str(policy)
     if text.startswith("baseline:"):
         name = text.removeprefix("baseline:")
-        if name == WeitzmanPolicy.name:
-            return name, WeitzmanPolicy(core)
         return name, make_baseline(name, core)
     from .artefact import load_policy
 
