@@ -12,8 +12,9 @@ Place = tuple[int, int, float]
 
 
 def name_points(
-    figure: Any, axes: Any, points: Sequence[Spot], names: Sequence[str], colours: Sequence[str], *, size: float = 8.5
-) -> None:
+    figure: Any, axes: Any, points: Sequence[Spot], names: Sequence[str], colours: Sequence[str], *,
+    avoid: Sequence[Spot] = (), size: float = 8.5,
+) -> None:  # fmt: skip
     """Write a name at every point; the first one is bold.
 
     Call it last: it fixes the layout of the figure, as places are found in pixels.
@@ -24,6 +25,7 @@ def name_points(
         points: coordinates in data units.
         names: what to write.
         colours: colour of each name.
+        avoid: further points that names should not cover, such as the ends of error bars.
         size: of the letters, points.
     """
     from matplotlib.transforms import Bbox
@@ -34,6 +36,7 @@ def name_points(
     pixel = figure.dpi / 72
     frame = axes.get_window_extent(renderer).padded(-2)
     spots = [axes.transData.transform(point) for point in points]
+    bars = [axes.transData.transform(point) for point in avoid]
     texts = [
         axes.annotate(
             plain(name), point, xytext=(0, 0), textcoords="offset pixels", fontsize=size, ha="left", va="bottom",
@@ -60,6 +63,7 @@ def name_points(
         total += 200.0 * (mine.x0 < frame.x0 or mine.x1 > frame.x1 or mine.y0 < frame.y0 or mine.y1 > frame.y1)
         total += sum(100.0 for other in others.values() if mine.padded(1).overlaps(other))
         total += sum(60.0 for x, y in spots if mine.padded(4).contains(x, y))
+        total += sum(12.0 for x, y in bars if mine.padded(2).contains(x, y))
         (px, py), x, y = spots[i], (mine.x0 + mine.x1) / 2, (mine.y0 + mine.y1) / 2
         line = [(px + t * (x - px), py + t * (y - py)) for t in (0.2, 0.35, 0.5)]
         return total + sum(15.0 for x, y in line for other in others.values() if other.contains(x, y))

@@ -72,7 +72,10 @@ def frontier_figure(evaluation: Evaluation, hull: F64 | None = None) -> Any:
     label(axes, "mean cost of an episode, USD", "answered right, %")
     points = [(row.cost_usd.value, 100 * row.success.value) for row in rows]
     colours = [HERO if row is evaluation.rows[0] else OTHER for row in rows]
-    name_points(figure, axes, points, [row.name for row in rows], colours, size=8)
+    bars = [(row.cost_usd.value + part * row.cost_usd.half_width, 100 * row.success.value)
+            for row in rows for part in (-1.0, -0.6, 0.6, 1.0)]  # fmt: skip
+    bars += [(row.cost_usd.value, 100 * end) for row in rows for end in (row.success.low, row.success.high)]
+    name_points(figure, axes, points, [row.name for row in rows], colours, avoid=bars, size=8)
     return figure
 
 
