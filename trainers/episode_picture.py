@@ -81,8 +81,8 @@ def _bar(axes: Any, y: int, span: Span, scale: float, before: float, after: floa
               linestyle=":" if span.result == "cancelled" else "-", zorder=2)  # fmt: skip
     if span.kind == "repair":
         word = f"repair: {word}"
-    letters = 0.017 * scale * len(word) + 0.02 * scale  # about what the word takes up
-    text: dict[str, Any] = {"va": "center", "fontsize": 8, "color": INK, "zorder": 4}
+    letters = 0.021 * scale * len(word) + 0.02 * scale  # about what the word takes up
+    text: dict[str, Any] = {"va": "center", "fontsize": 8.5, "color": INK, "zorder": 4}
     if letters < after:
         axes.annotate(plain(word), (span.start_s + width, y), xytext=(3, 0), textcoords="offset points", **text)
     elif letters < width:

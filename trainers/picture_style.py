@@ -29,7 +29,7 @@ DARK: Final[Mapping[str, str]] = {
 SERIES: Final = ("one", "two", "three", "four", "five", "six")
 MARKS: Final = "osD^vP"
 THEMES: Final = {"light": LIGHT, "dark": DARK}
-WIDTH: Final = 5.6  # inches: text stays legible when a phone shrinks it, and two fit side by side on a desk
+WIDTH: Final = 4.8  # inches: text stays legible when a phone shrinks it, and two fit side by side on a desk
 INK, SOFT, GRID, HERO, OTHER, PAPER = (LIGHT[role] for role in ("ink", "soft", "grid", "hero", "other", "paper"))
 
 

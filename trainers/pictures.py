@@ -49,7 +49,7 @@ def frontier_figure(evaluation: Evaluation, hull: F64 | None = None) -> Any:
     Raises:
         MissingExtraError: without matplotlib.
     """
-    figure, axes = new_figure(height=4.2)
+    figure, axes = new_figure(height=3.9)
     rows = [row for row in evaluation.rows if row is evaluation.rows[0] or row.success.value > 0.0]
     right = max(row.cost_usd.high for row in rows) * 1.05
     if hull is not None and len(hull):
@@ -75,7 +75,10 @@ def frontier_figure(evaluation: Evaluation, hull: F64 | None = None) -> Any:
     bars = [(row.cost_usd.value + part * row.cost_usd.half_width, 100 * row.success.value)
             for row in rows for part in (-1.0, -0.6, 0.6, 1.0)]  # fmt: skip
     bars += [(row.cost_usd.value, 100 * end) for row in rows for end in (row.success.low, row.success.high)]
-    name_points(figure, axes, points, [row.name for row in rows], colours, avoid=bars, size=8)
+    if hull is not None and len(hull):
+        xs = np.linspace(0, right, 60)
+        bars += zip(xs.tolist(), (100 * np.interp(xs, hull[:, 0], hull[:, 1])).tolist(), strict=True)
+    name_points(figure, axes, points, [row.name for row in rows], colours, avoid=bars)
     return figure
 
 
@@ -153,7 +156,7 @@ def outcomes_figure(evaluation: Evaluation) -> Any:
     _policy_names(axes, rows, evaluation.rows[0])
     axes.set_xlim(0, 100)
     label(axes, "share of episodes, %")
-    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8,
+    figure.legend(*axes.get_legend_handles_labels(), loc="outside upper center", ncols=5, frameon=False, fontsize=8.5,
                   labelcolor=INK, handlelength=1.4, columnspacing=1.0)  # fmt: skip
     return figure
 
