@@ -14,11 +14,11 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_report import app as report_app
 from .cli_runs import app as runs_app
 from .errors import BrownoutError, PolicyError, WorkerError
 
@@ -37,6 +37,7 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
+app.add_typer(report_app)
 out = Console()
 err = Console(stderr=True)
 
@@ -56,17 +57,6 @@ def _load(scenario: str, overrides: list[str] | None) -> Scenario:
     from .scenarios import load_scenario
 
     return load_scenario(scenario, overrides or [])
-
-
-def _shown(value: Any) -> Any:
-    """Plain data of a scenario; a null is left out only where leaving it out means the same."""
-    if isinstance(value, BaseModel):
-        known = type(value).model_fields
-        kept = ((name, item) for name, item in value if item is not None or known[name].get_default() is not None)
-        return {name: _shown(item) for name, item in kept}
-    if isinstance(value, dict):
-        return {name: _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _print_json(value: Any) -> None:
@@ -106,8 +96,9 @@ def scenarios_list(as_json: JsonOption = False) -> None:
 @scenarios_app.command("show")
 def scenarios_show(scenario: ScenarioArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Print a scenario in full, defaults and overrides filled in."""
-    loaded = _load(scenario, overrides)
-    data = _shown(loaded)
+    from .scenarios.loading import scenario_data
+
+    data = scenario_data(_load(scenario, overrides))
     if as_json:
         _print_json(data)
     else:
@@ -211,7 +202,10 @@ def train(
     for warning in result.warnings:
         said.print(f"note: {warning}", highlight=False)
     if evaluate and not result.interrupted:
+        from .trainers.run_folder import keep_evaluation
+
         table = _compare(result.policy, loaded, profile, intensity, episodes, said)
+        keep_evaluation(folder, table)
         _show(table, as_json)
     elif as_json:
         _print_json({"steps": result.steps, "seconds": result.seconds, "out": str(folder)})
@@ -349,6 +343,7 @@ def rollout(
     intensity: IntensityOption = 1.0,
     split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
     show_faults: Annotated[bool, typer.Option("--show-faults", help="Also print which faults struck.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="PNG file: the episode on a time axis.")] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -362,6 +357,10 @@ def rollout(
     core = RouterCore(_load(scenario, overrides), 1, profile=profile, intensity=intensity, split=split)
     name, actor = resolve_policy(policy, core)
     story = tell(actor, core, seed, episode)
+    if picture is not None:
+        from .trainers.episode_picture import draw_episode
+
+        draw_episode(story, picture, f"{core.scenario.name}, seed {seed}, episode {episode}: {name}")
     if as_json:
         data = asdict(story)
         if not show_faults:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..errors import BrownoutError, ScenarioError
 from ..faults import FaultPlan, Services
@@ -206,6 +206,20 @@ def _split(dotted: str, data: Any) -> list[str]:
             return keys
         rest = rest[len(key) + 1 :]
     return [*keys, ""]
+
+
+def scenario_data(value: Any) -> Any:
+    """Plain data of a scenario, as a file would say it: :func:`load_scenario` makes an equal one of it.
+
+    A null is left out only where leaving it out means the same.
+    """
+    if isinstance(value, BaseModel):
+        known = type(value).model_fields
+        kept = ((name, item) for name, item in value if item is not None or known[name].get_default() is not None)
+        return {name: scenario_data(item) for name, item in kept}
+    if isinstance(value, dict):
+        return {name: scenario_data(item) for name, item in value.items()}
+    return [scenario_data(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 # ---------------------------------------------------------------- plans

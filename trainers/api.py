@@ -16,6 +16,7 @@ from ..scenarios.schema import Scenario
 from .evaluation import play
 from .policy import Policy
 from .ppo import PPOConfig
+from .run_folder import describe_run
 from .training import TrainResult, train_loop
 
 SELECTION_EPISODES = 2048
@@ -120,10 +121,15 @@ def train(
     if seed is not None:
         chosen = replace(chosen, seed=seed)
     task = Task(load_scenario(scenario), profile, intensity)
+    settings = {
+        "profile": profile, "intensity": intensity, "workers": workers, "collectors": collectors, "seeds": seeds,
+    }  # fmt: skip
     modes = [name for name, on in (("workers", workers > 1), ("collectors", collectors > 0),
                                    ("seeds", seeds > 1), ("sweep", sweep is not None)) if on]  # fmt: skip
     if len(modes) > 1 and modes != ["seeds", "sweep"]:
         raise PolicyError(f"{' and '.join(modes)}: choose one way to use Ray (seeds and sweep go together)")
+    if out is not None:
+        describe_run(out, task.scenario, settings)
     if modes:
         from . import distributed
 

@@ -30,6 +30,7 @@ from .statistics import Difference, Estimate
 F64 = NDArray[np.float64]
 _ACTION_STREAM = stream_id("policy.action")
 LANES = 512
+_QUANTILES = ("cost_quantiles", "latency_quantiles")
 
 
 @dataclass(frozen=True, eq=False)
@@ -213,6 +214,46 @@ class Evaluation:
             return value
 
         return {key: plain(getattr(self, key)) for key in self.__dataclass_fields__}
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Read :meth:`to_dict` back; null stands for an undefined number, and episodes are not kept.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing or of the wrong type.
+        """
+
+        def number(value: Any) -> float:
+            return float("nan") if value is None else float(value)
+
+        def estimate(row: Mapping[str, Any]) -> Estimate:
+            return Estimate(number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]))
+
+        def difference(row: Mapping[str, Any]) -> Difference:
+            ends = (number(row[name]) for name in ("value", "low", "high"))
+            return Difference(*ends, int(row["n"]), number(row["p_value"]), number(row["smallest_detectable"]))
+
+        def maybe(read: Callable[[Any], Any], value: Any) -> Any:
+            return None if value is None else read(value)
+
+        def result(row: Mapping[str, Any]) -> PolicyResult:
+            return PolicyResult(
+                name=str(row["name"]), episodes=int(row["episodes"]),
+                **{name: estimate(row[name]) for name in ("utility", "success", "cost_usd", "latency_s")},
+                **{name: {q: estimate(e) for q, e in row[name].items()} for name in _QUANTILES},
+                **{name: {k: number(v) for k, v in row[name].items()} for name in ("outcomes", "launches")},
+                steps=number(row["steps"]),
+                share_of_ceiling=maybe(float, row["share_of_ceiling"]),
+                share_of_bound=maybe(float, row["share_of_bound"]),
+                regret=maybe(estimate, row["regret"]), against=maybe(difference, row["against"]),
+            )  # fmt: skip
+
+        return cls(
+            rows=tuple(map(result, data["rows"])),
+            **{name: str(data[name]) for name in ("scenario", "scenario_hash", "profile", "split")},
+            intensity=float(data["intensity"]), seed=int(data["seed"]), ceiling=maybe(float, data["ceiling"]),
+            bound=maybe(float, data["bound"]), clusters=maybe(int, data["clusters"]),
+        )  # fmt: skip
 
     def to_json(self) -> str:
         """The table as JSON text."""
