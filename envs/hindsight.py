@@ -21,8 +21,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..faults import Calls, FaultPlan, Status, Verb
+from ..faults.graded import LEVELS
 from ..rewards import WeightedSum
 from ..scenarios.loading import fault_plan, services_of
+from .lanes import LaneCore
 from .router_core import RouterCore
 from .streams import uniform
 
@@ -43,19 +45,38 @@ def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | No
     Returns:
         None when the reward is not a weighted sum, for which alone the formula holds.
     """
-    if not isinstance(core.reward_function, WeightedSum):
+    return hindsight_of(core, np.full(episodes, seed), np.arange(episodes), np.ones(episodes))
+
+
+def hindsight_of(core: LaneCore, seeds: NDArray[Any], episodes: NDArray[Any], scales: F64) -> F64 | None:
+    """Return the ``(E,)`` bounds of any episodes.
+
+    Args:
+        core: any core of the scenario, profile, intensity and split in question; it is not touched.
+        seeds: ``(E,)`` lane seeds.
+        episodes: ``(E,)`` episode indices.
+        scales: ``(E,)`` what multiplies the core's intensity in each, as in :meth:`LaneCore.grade`.
+
+    Returns:
+        None for another environment than the router, or when the reward is not a weighted sum, for which alone
+        the formula holds.
+    """
+    if not isinstance(core, RouterCore) or not isinstance(core.reward_function, WeightedSum):
         return None
-    bounds = np.zeros(episodes)
-    for start in range(0, episodes, _CHUNK):
-        size = min(_CHUNK, episodes - start)
-        bounds[start : start + size] = _Reader(core, size).bounds(seed, np.arange(start, start + size))
+    bounds = np.zeros(len(seeds))
+    levels = np.rint(scales * LEVELS)
+    for level in np.unique(levels):
+        rows = np.flatnonzero(levels == level)
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            bounds[part] = _Reader(core, len(part), level / LEVELS).bounds(seeds[part], episodes[part])
     return bounds
 
 
 class _Reader:
     """Reads the draws of a chunk of episodes, one lane each."""
 
-    def __init__(self, like: RouterCore, lanes: int) -> None:
+    def __init__(self, like: RouterCore, lanes: int, scale: float) -> None:
         self.core = RouterCore(
             like.scenario,
             lanes,
@@ -67,14 +88,14 @@ class _Reader:
         reward = like.reward_function
         assert isinstance(reward, WeightedSum)
         self.reward = reward
-        self.plan = _timeless(like, lanes)
+        self.plan = _timeless(like, lanes, scale)
         self.exact = like.plan is None or like.plan.timeless_ids == frozenset(like.plan.fault_ids)
 
-    def bounds(self, seed: int, episodes: I64) -> F64:
-        """Return the bound of each episode of a seed, one per lane."""
+    def bounds(self, seeds: NDArray[Any], episodes: NDArray[Any]) -> F64:
+        """Return the bound of each episode, one per lane."""
         core = self.core
-        core.seed(core.all_lanes, [seed] * core.num_lanes)
-        core.begin(core.all_lanes, episodes)
+        core.seed(core.all_lanes, seeds.tolist())
+        core.begin(core.all_lanes, episodes.astype(np.int64))
         best = np.maximum(self._handoff(), 0.0)
         for k in range(core.num_configs):
             best = np.maximum(best, self._configuration(k))
@@ -150,7 +171,7 @@ class _Reader:
         return calls.right & (calls.status == Status.OK), calls.cost_usd, calls.latency_s
 
 
-def _timeless(like: RouterCore, lanes: int) -> Any:
+def _timeless(like: RouterCore, lanes: int, scale: float) -> Any:
     """The part of the plan whose strikes depend on nothing but the call itself."""
     if like.plan is None:
         return None
@@ -160,7 +181,7 @@ def _timeless(like: RouterCore, lanes: int) -> Any:
     return part.bind(
         services_of(like.spec),
         type(like.spec).ports,
-        intensity=like.intensity * factor,
+        intensity=like.intensity * factor * scale,
         num_lanes=lanes,
         log_capacity=0,
     )
