@@ -218,7 +218,8 @@ def train(
     folder = folder or Path("runs") / loaded.name
     result = run(
         loaded, steps=steps, seed=seed, profile=profile, intensity=intensity, out=folder, resume=resume, config=config,
-        only_faults=only_faults or (), without_faults=without_faults or (), workers=workers, collectors=collectors, seeds=seeds, sweep=sweep, address=address,
+        only_faults=only_faults or (), without_faults=without_faults or (), workers=workers,
+        collectors=collectors, seeds=seeds, sweep=sweep, address=address,
         progress=not (quiet or as_json), tensorboard=tensorboard,
     )  # fmt: skip
     said = out if not as_json else err

@@ -18,7 +18,7 @@ from numpy.typing import NDArray
 
 from ..envs.hindsight import hindsight_of
 from ..envs.lanes import LaneCore
-from ..envs.streams import episode_keys, pick, stream_id, uniform
+from ..envs.streams import GOLDEN, episode_keys, mix64, pick, stream_id, uniform
 from ..errors import PolicyError
 from ..faults.graded import LEVELS
 from .replay import F64, I64, U64, ReplayBuffer, positive_value_loss
@@ -145,15 +145,15 @@ class EpisodeChooser:
         self._ended: list[tuple[U64, I64, F64, NDArray[np.bool_], F64]] = []
         env.on_step = self.follow
 
-    def restart(self, seeds: U64) -> I64:
-        """Begin afresh with one seed per lane; return the index of each lane's first episode."""
+    def restart(self, seeds: U64) -> tuple[U64, I64]:
+        """Begin afresh with one seed per lane; return seed and index of each lane's first episode."""
         self._home[:] = seeds
         for array in (self._fresh, self._begun, self._replayed, self._utility, self._gain, self._length):
             array[:] = 0
         self._ended.clear()
-        first = self._next_fresh(self._core.all_lanes)
-        self._grade(self._core.all_lanes, self._home, first)
-        return first
+        own, first = self._next_fresh(self._core.all_lanes)
+        self._grade(self._core.all_lanes, own, first)
+        return own, first
 
     def follow(self, core: LaneCore, ended: I64) -> None:
         """After a step: keep book of the lanes that ``ended``, and begin their next episodes."""
@@ -168,8 +168,8 @@ class EpisodeChooser:
         again = np.zeros(ended.size, np.bool_)
         if orders.cumulative.size:
             again = uniform(home, _REPLAY, begun) < orders.replay
-        seeds, numbers = home, np.zeros(ended.size, np.int64)
-        numbers[~again] = self._next_fresh(ended[~again])
+        seeds, numbers = np.zeros(ended.size, np.uint64), np.zeros(ended.size, np.int64)
+        seeds[~again], numbers[~again] = self._next_fresh(ended[~again])
         if again.any():
             row = np.searchsorted(orders.cumulative, uniform(home[again], _PICK, begun[again]), side="right")
             seeds[again], numbers[again] = orders.seeds[row], orders.episodes[row]
@@ -179,14 +179,16 @@ class EpisodeChooser:
         self._grade(ended, seeds, numbers)
         core.begin(ended, numbers)
 
-    def _next_fresh(self, lanes: I64) -> I64:
-        """Indices of episodes that these lanes' own seeds have not played."""
-        count = self._fresh[lanes]
+    def _next_fresh(self, lanes: I64) -> tuple[U64, I64]:
+        """Seeds and indices of episodes that these lanes have not played yet."""
+        home, count = self._home[lanes], self._fresh[lanes]
         self._fresh[lanes] += 1
         if self.window is None:
-            return count
+            return home, count
+        # a window holds fewer indices than a lane plays episodes, so every one gets a seed of its own
         first, end = self.window
-        return first + pick(uniform(self._home[lanes], _EPISODE, count), end - first)
+        seeds = mix64(home + count.astype(np.uint64) * GOLDEN)
+        return seeds, first + pick(uniform(seeds, _EPISODE), end - first)
 
     def _grade(self, lanes: I64, seeds: U64, numbers: I64) -> None:
         keys = episode_keys(seeds, numbers, self._core.split)

@@ -164,7 +164,7 @@ class Evaluation:
         rows: one per policy, in the order given.
         scenario: name of the scenario.
         scenario_hash: digest of the scenario.
-        profile: fault profile.
+        profile: fault profile, and which of its faults if not all.
         intensity: fault intensity.
         split: episodes' split.
         seed: seed of the episodes.
@@ -318,6 +318,8 @@ def evaluate(
     assert first is not None
     clusters = first.group if clustered else None
     bound = None if bounds is None else float(bounds.mean())
+    for word, selectors in (("only", only_faults), ("without", without_faults)):
+        profile += f", {word} {' and '.join(selectors)}" if selectors else ""
     done = []
     for row in rows:
         assert row.records is not None

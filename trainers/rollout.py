@@ -164,8 +164,8 @@ class Collector:
     def restart(self, iteration: int) -> None:
         """Begin fresh episodes in every lane, with seeds that belong to this iteration."""
         keys = lane_keys("lanes", self.seed, self.rank, iteration, self.lanes)
-        first = 0 if self.chooser is None else self.chooser.restart(keys)
-        observation, mask = self.env.lane_reset(keys, first)
+        start = (keys,) if self.chooser is None else self.chooser.restart(keys)
+        observation, mask = self.env.lane_reset(*start)
         self._observation, self._mask = observation.copy(), mask.copy()
         self._utility[:] = 0.0
         self._length[:] = 0
