@@ -48,6 +48,14 @@ SetOption = Annotated[
 ]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Fault profile: clean, production, hostile.")]
 IntensityOption = Annotated[float, typer.Option("--intensity", min=0, help="Scales every fault; 0 is none.")]
+OnlyFaultsOption = Annotated[
+    list[str] | None,
+    typer.Option("--only-faults", metavar="SELECTOR", help="Keep these: family, effect or id. Repeatable."),
+]
+WithoutFaultsOption = Annotated[
+    list[str] | None,
+    typer.Option("--without-faults", metavar="SELECTOR", help="Leave these out: family, effect or id. Repeatable."),
+]
 EpisodesOption = Annotated[int, typer.Option("--episodes", min=2, help="Evaluation episodes per policy.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed; equal seeds give equal results.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -168,6 +176,14 @@ def train(
         list[str] | None,
         typer.Option("--option", metavar="NAME=VALUE", help="PPO option, e.g. lanes=1024. See `brownout options`."),
     ] = None,
+    curriculum: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--curriculum", metavar="NAME=SCHEDULE", help="Say fault_share=0:1@0.5, replay=0.3, or a YAML file."
+        ),
+    ] = None,
+    only_faults: OnlyFaultsOption = None,
+    without_faults: WithoutFaultsOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Ray: whole trainings side by side, the best is kept.")] = 1,
     sweep: Annotated[Path | None, typer.Option(help="Ray: YAML file of option: [values], the best is kept.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray: one training, gradients data-parallel over N.")] = 1,
@@ -188,10 +204,13 @@ def train(
 
     loaded = _load(scenario, overrides)
     config = replace(PPOConfig(), **_options(option or [], PPOConfig)) if option else PPOConfig()
+    for part in curriculum or []:
+        config = replace(config, **_curriculum(part))
     folder = folder or Path("runs") / loaded.name
     result = run(
         loaded, steps=steps, seed=seed, profile=profile, intensity=intensity, out=folder, resume=resume, config=config,
-        workers=workers, collectors=collectors, seeds=seeds, sweep=sweep, address=address,
+        only_faults=only_faults or (), without_faults=without_faults or (), workers=workers,
+        collectors=collectors, seeds=seeds, sweep=sweep, address=address,
         progress=not (quiet or as_json), tensorboard=tensorboard,
     )  # fmt: skip
     said = out if not as_json else err
@@ -213,7 +232,19 @@ def train(
         raise typer.Exit(1)
 
 
+def _curriculum(text: str) -> dict[str, Any]:
+    """Read one ``--curriculum``: an assignment or a YAML file."""
+    from .trainers.curriculum import SCHEDULES, read_curriculum
+
+    name, sign, value = text.partition("=")
+    if not sign:
+        return read_curriculum(text)
+    number = value if name in (*SCHEDULES, "replay_score") else yaml.safe_load(value)
+    return read_curriculum({name: number})
+
+
 def _options(assignments: list[str], config: type) -> dict[str, Any]:
+    words = {f.name for f in fields(config) if f.type == "str"}
     known = sorted({f.name for f in fields(config)} - {"steps", "seed"})  # these have a flag of their own
     values: dict[str, Any] = {}
     for assignment in assignments:
@@ -225,6 +256,9 @@ def _options(assignments: list[str], config: type) -> dict[str, Any]:
             hint = f" (did you mean {near[0]!r}?)" if near and name not in known else ""
             what = "write NAME=VALUE" if name in known else f"no option {name!r}{hint}"
             raise PolicyError(f"--option {assignment!r}: {what}; names: {', '.join(known)}")
+        if name in words:
+            values[name] = text
+            continue
         try:
             value = yaml.safe_load(text)
             # YAML reads 1e-3 as text; none is what people write for YAML's null
@@ -288,6 +322,8 @@ def evaluate_command(
     profile: ProfileOption = "production",
     intensity: IntensityOption = 1.0,
     split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
+    only_faults: OnlyFaultsOption = None,
+    without_faults: WithoutFaultsOption = None,
     lanes: Annotated[int, typer.Option(min=1, help="Lanes; changes speed, not results.")] = 512,
     overrides: SetOption = None,
     frontier: Annotated[bool, typer.Option("--frontier", help="Sweep a preference: hull, AIQ, hypervolume.")] = False,
@@ -327,6 +363,8 @@ def evaluate_command(
             split=split,
             seed=seed,
             lanes=lanes,
+            only_faults=only_faults or (),
+            without_faults=without_faults or (),
         )
     _show(table, as_json)
 

@@ -22,8 +22,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..faults import Calls, FaultPlan, Status, Verb
+from ..faults.graded import LEVELS
 from ..rewards import WeightedSum
 from ..scenarios.loading import fault_plan, services_of
+from .lanes import LaneCore
 from .router_core import RouterCore
 from .streams import uniform
 
@@ -42,15 +44,33 @@ def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | No
         seed: seed of all of them.
 
     Returns:
-        None when the reward is not a weighted sum, for which alone the formula holds, or answers have a quality,
-        which a chain of repairs can raise further than any one call.
+        None where no bound is known, see :func:`hindsight_of`.
     """
-    if core.graded or not isinstance(core.reward_function, WeightedSum):
+    return hindsight_of(core, np.full(episodes, seed), np.arange(episodes), np.ones(episodes))
+
+
+def hindsight_of(core: LaneCore, seeds: NDArray[Any], episodes: NDArray[Any], scales: F64) -> F64 | None:
+    """Return the ``(E,)`` bounds of any episodes.
+
+    Args:
+        core: any core of the scenario, profile, intensity and split in question; it is not touched.
+        seeds: ``(E,)`` lane seeds.
+        episodes: ``(E,)`` episode indices.
+        scales: ``(E,)`` what multiplies the core's intensity in each, as in :meth:`LaneCore.grade`.
+
+    Returns:
+        None for another environment than the router, when the reward is not a weighted sum, for which alone the
+        formula holds, or when answers have a quality, which a chain of repairs can raise further than any one call.
+    """
+    if not isinstance(core, RouterCore) or core.graded or not isinstance(core.reward_function, WeightedSum):
         return None
-    bounds = np.zeros(episodes)
-    for start in range(0, episodes, _CHUNK):
-        size = min(_CHUNK, episodes - start)
-        bounds[start : start + size] = _Reader(core, size).bounds(seed, np.arange(start, start + size))
+    bounds = np.zeros(len(seeds))
+    levels = np.rint(scales * LEVELS)
+    for level in np.unique(levels):
+        rows = np.flatnonzero(levels == level)
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            bounds[part] = _Reader(core, len(part), level / LEVELS).bounds(seeds[part], episodes[part])
     return bounds
 
 
@@ -87,7 +107,7 @@ def first_calls(core: RouterCore, episodes: int, seed: int = 0) -> FirstCalls:
     for start in range(0, episodes, _CHUNK):
         numbers = np.arange(start, min(start + _CHUNK, episodes))
         reader = _Reader(core, len(numbers))
-        reader.begin(seed, numbers)
+        reader.begin(np.full(len(numbers), seed), numbers)
         keys[numbers] = reader.core.keys
         for config in range(k):
             outcome = reader.call(config, 0, Verb.LAUNCH)
@@ -98,7 +118,7 @@ def first_calls(core: RouterCore, episodes: int, seed: int = 0) -> FirstCalls:
 class _Reader:
     """Reads the draws of a chunk of episodes, one lane each."""
 
-    def __init__(self, like: RouterCore, lanes: int) -> None:
+    def __init__(self, like: RouterCore, lanes: int, scale: float = 1.0) -> None:
         self.core = RouterCore(
             like.scenario,
             lanes,
@@ -108,17 +128,17 @@ class _Reader:
             max_episode_steps=like.max_steps,
         )
         self.reward: Any = like.reward_function
-        self.plan = _timeless(like, lanes)
+        self.plan = _timeless(like, lanes, scale)
         self.exact = like.plan is None or like.plan.timeless_ids == frozenset(like.plan.fault_ids)
 
-    def begin(self, seed: int, episodes: I64) -> None:
+    def begin(self, seeds: NDArray[Any], episodes: NDArray[Any]) -> None:
         """Put each lane at the start of its episode."""
-        self.core.seed(self.core.all_lanes, [seed] * self.core.num_lanes)
-        self.core.begin(self.core.all_lanes, episodes)
+        self.core.seed(self.core.all_lanes, seeds.tolist())
+        self.core.begin(self.core.all_lanes, episodes.astype(np.int64))
 
-    def bounds(self, seed: int, episodes: I64) -> F64:
-        """Return the bound of each episode of a seed, one per lane."""
-        self.begin(seed, episodes)
+    def bounds(self, seeds: NDArray[Any], episodes: NDArray[Any]) -> F64:
+        """Return the bound of each episode, one per lane."""
+        self.begin(seeds, episodes)
         best = np.maximum(self._handoff(), 0.0)
         for k in range(self.core.num_configs):
             best = np.maximum(best, self._configuration(k))
@@ -192,7 +212,7 @@ class _Reader:
         return calls.right & (calls.status == Status.OK), calls.cost_usd, calls.latency_s
 
 
-def _timeless(like: RouterCore, lanes: int) -> Any:
+def _timeless(like: RouterCore, lanes: int, scale: float) -> Any:
     """The part of the plan whose strikes depend on nothing but the call itself."""
     if like.plan is None:
         return None
@@ -202,7 +222,7 @@ def _timeless(like: RouterCore, lanes: int) -> Any:
     return part.bind(
         services_of(like.spec),
         type(like.spec).ports,
-        intensity=like.intensity * factor,
+        intensity=like.intensity * factor * scale,
         num_lanes=lanes,
         log_capacity=0,
     )

@@ -11,6 +11,7 @@ from .calls import Calls, Status, Verb
 from .catalogue import describe_faults
 from .compose import And, Context, Not, Or, Trigger, known_triggers, register_trigger
 from .draws import Draw
+from .graded import GradedPlan
 from .grammar import parse_trigger
 from .log import InjectionLog
 from .plan import FaultPlan, PlannedFault, parameter_schema
@@ -47,6 +48,7 @@ __all__ = [
     "EmptyWorld",
     "Every",
     "FaultPlan",
+    "GradedPlan",
     "InjectionLog",
     "Memory",
     "Metadata",

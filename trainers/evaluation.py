@@ -21,6 +21,7 @@ from ..envs.optimum import ceiling_of
 from ..envs.router_core import RouterCore
 from ..envs.streams import stream_id, uniform
 from ..errors import PolicyError
+from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
 from . import statistics
@@ -77,8 +78,9 @@ def play(
     episodes: int,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    first: int = 0,
 ) -> EpisodeRecords:
-    """Play episodes ``0 ... episodes - 1`` of one seed and record them.
+    """Play episodes ``first ... first + episodes - 1`` of one seed and record them.
 
     A lane whose episode has ended takes the next number, so no lane idles; the records do not depend on how
     many lanes there are.
@@ -89,6 +91,7 @@ def play(
         episodes: number of episodes ``E``.
         seed: seed of all of them.
         progress: called with the number of finished episodes.
+        first: index of the first episode.
     """
     if episodes < 1:
         raise PolicyError(f"episodes: got {episodes!r}; allowed: 1 or more")
@@ -100,7 +103,7 @@ def play(
     running = np.arange(n)
     active = running < episodes
     core.seed(core.all_lanes, [seed] * n)
-    core.begin(core.all_lanes, running)
+    core.begin(core.all_lanes, running + first)
     group[running[active]] = core.source.group[active]
     following, finished = n, 0
     observation, mask = core.observe(), core.mask()
@@ -126,7 +129,7 @@ def play(
             following += ended.size
             running[ended] = fresh
             active[ended] = fresh < episodes
-            core.begin(ended, fresh)
+            core.begin(ended, fresh + first)
             there = ended[active[ended]]
             group[running[there]] = core.source.group[there]
             if progress is not None:
@@ -173,7 +176,7 @@ class Evaluation:
         rows: one per policy, in the order given.
         scenario: name of the scenario.
         scenario_hash: digest of the scenario.
-        profile: fault profile.
+        profile: fault profile, and which of its faults if not all.
         intensity: fault intensity.
         split: episodes' split.
         seed: seed of the episodes.
@@ -317,6 +320,8 @@ def evaluate(
     split: str = "eval",
     seed: int = 0,
     lanes: int = LANES,
+    only_faults: Sequence[str] = (),
+    without_faults: Sequence[str] = (),
     progress: Callable[[str, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate policies on the same episodes.
@@ -331,10 +336,13 @@ def evaluate(
         split: ``eval`` (default) or ``train``.
         seed: seed of the episodes; another one gives other episodes.
         lanes: lanes to play on; changes speed, not results.
+        only_faults: families, effects or ids of the faults to evaluate under; default: all of the profile.
+        without_faults: families, effects or ids of faults to leave out.
         progress: called with a policy's name and its finished episodes.
 
     Raises:
         PolicyError: if a policy cannot be resolved or there is none.
+        FaultError: if the profile has no such faults.
     """
     named: Mapping[str, Any] = policies if isinstance(policies, Mapping) else {}
     chosen = [policies]
@@ -342,7 +350,7 @@ def evaluate(
         chosen = list(policies.values()) if isinstance(policies, Mapping) else list(policies)
     if not chosen:
         raise PolicyError("policies: got none; allowed: one or more")
-    loaded = load_scenario(scenario)
+    loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
     core = RouterCore(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
     clustered = loaded.tasks.kind == "table"  # type: ignore[attr-defined]
     ceiling, bounds = ceiling_of(core), hindsight_bounds(core, episodes, seed)
@@ -361,6 +369,8 @@ def evaluate(
     assert first is not None
     clusters = first.group if clustered else None
     bound = None if bounds is None else float(bounds.mean())
+    for word, selectors in (("only", only_faults), ("without", without_faults)):
+        profile += f", {word} {' and '.join(selectors)}" if selectors else ""
     done = []
     for row in rows:
         assert row.records is not None
