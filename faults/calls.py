@@ -25,7 +25,7 @@ Mask = NDArray[np.bool_]
 Factor = float | F64
 
 
-class _Word(IntEnum):
+class Word(IntEnum):
     """An integer code that is written as a word in scenarios: ``RATE_LIMITED`` is ``rate-limited``."""
 
     @property
@@ -63,7 +63,7 @@ class _Word(IntEnum):
         )
 
 
-class Status(_Word):
+class Status(Word):
     """How a call ends, as its caller sees it."""
 
     RUNNING = 0
@@ -82,7 +82,7 @@ class Status(_Word):
     CANCELLED = 13
 
 
-class Verb(_Word):
+class Verb(Word):
     """What a call asks for."""
 
     LAUNCH = 0

@@ -126,6 +126,7 @@ class BoundPlan:
 
     def _activate(self, index: int, fault: PlannedFault) -> _Active:
         services, effect = self.services, fault.effect
+        assert isinstance(effect, CallEffect)
         trigger, factor = fault.trigger.at(self.intensity)
         if self.intensity > 1.0 and _is_plain(fault.trigger):
             effect = effect.strengthened(self.intensity)
