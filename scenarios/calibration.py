@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TableError
+from .effort import fit_effort
 from .fault_rates import ANSWER, fit_faults, read_mapping
 from .fitting import Interval, ResponseFit, fit_response_model
 from .likelihood import Counts
@@ -200,26 +201,34 @@ def _assemble(runs: Runs, fit: ResponseFit, mapped: Any, name: str, seed: int) -
     notes = [*runs.notes, *fit.notes]
     rates: dict[str, Interval] = {}
     faults = fit_faults(runs, mapped, names)
+    effort = fit_effort(runs, fit, (faults.pays, faults.waits))
+    rates.update(effort.intervals)
     share = fit.counts.share
     shift, note = _skill_shift(runs, fit)
     notes += [note] if note else []
+    right = runs.success | runs.visible
     portfolio: dict[str, Any] = {}
     for k, config in enumerate(names):
         mine = runs.config == k
         entry: dict[str, Any] = {"family": runs.families[k]}
         skill = {c: round(float(fit.skill[k, i] + shift[k]), 3) for i, c in enumerate(classes)}
         entry["skill"] = skill if len(skill) > 1 else next(iter(skill.values()))
-        for column, values, usual in (
-            ("cost_usd", runs.cost_usd, faults.pays),
-            ("latency_s", runs.latency_s, faults.waits),
+        factors = [round(float(factor), 3) for factor in effort.wrong[k]]
+        for column, values, usual, factor in (
+            ("cost_usd", runs.cost_usd, faults.pays, factors[0]),
+            ("latency_s", runs.latency_s, faults.waits, factors[1]),
         ):
             known = mine & usual & ~np.isnan(values)
-            entry[column], note = _distribution(values[known], f"{config}: {column}")
+            base = np.where(right, values, values / factor)
+            entry[column], note = _distribution(base[known], f"{config}: {column}")
             notes += [note] if note else []
             if known.any():
                 rates[f"{column}.{config}"] = _mean(values[known], runs.query[known])
+        if factors != [1.0, 1.0]:
+            entry["wrong"] = {"cost_factor": factors[0], "latency_factor": factors[1]}
         portfolio[config] = entry
-    notes += _depends_on_success(runs, names)
+    if effort.effort is None:
+        notes.append("costs and times of calls on one task are drawn apart: there are too few runs to tell more")
     judge, judge_rates, note = _judge(runs)
     notes += [note, *faults.notes]
     rates.update(judge_rates)
@@ -247,6 +256,7 @@ def _assemble(runs: Runs, fit: ResponseFit, mapped: Any, name: str, seed: int) -
             "family_sd": sds[1],
             "configuration_sd": sds[2],
             "hint_sd": None,
+            "effort": effort.effort,
         },
         "portfolio": portfolio,
         "judge": judge,
@@ -347,26 +357,6 @@ def _skill_shift(runs: Runs, fit: ResponseFit) -> tuple[F64, str]:
         f"skills are shifted, by {listed(moved, 8)} logits, so that success with faults on is the recorded one; "
         "recorded failures prefer certain queries, those of a scenario do not, so the profile clean may be too rosy"
     )
-
-
-def _depends_on_success(runs: Runs, names: Sequence[str]) -> list[str]:
-    """Say where wrong answers cost or take much more or less than right ones, which the simulator ignores."""
-    notes = []
-    for label, values in (("cost", runs.cost_usd), ("latency", runs.latency_s)):
-        found = []
-        for k, name in enumerate(names):
-            mine = (runs.config == k) & ~runs.visible & ~np.isnan(values)
-            right, wrong = values[mine & runs.success], values[mine & ~runs.success]
-            if len(right) >= 10 and len(wrong) >= 10 and np.median(right) > 0.0:
-                ratio = float(np.median(wrong) / np.median(right))
-                if ratio > 1.5 or ratio < 1 / 1.5:
-                    found.append(f"{name} ({ratio:.1f} times)")
-        if found:
-            notes.append(
-                f"median {label} of wrong answers differs from that of right ones, which the scenario does not repeat: "
-                f"{listed(found, 6)}"
-            )
-    return notes
 
 
 def _judge(runs: Runs) -> tuple[dict[str, Any], dict[str, Interval], str]:

@@ -30,6 +30,7 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_flag)]
 Probability = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_flag)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
+Correlation = Annotated[float, Field(ge=-1, le=1), BeforeValidator(_no_flag)]
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
 # on('...') in a trigger matches services and verbs, so a configuration cannot share their names
@@ -38,6 +39,48 @@ _RESERVED = ("judge", "person", "launch", "repair", "escalate")
 
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sharing(_Part):
+    """What calls on one task have in common in one measure: shares of the variance of its normal scores."""
+
+    task: Probability = Field(0.0, description="share that all calls on one task have in common")
+    family: Probability = Field(0.0, description="further share that calls of one family have in common")
+    configuration: Probability = Field(0.0, description="further share that repeats of one configuration have")
+    difficulty: Correlation = Field(0.0, description="correlation of the task's part with the task's difficulty")
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Sharing:
+        if self.task + self.family + self.configuration > 1.0 + 1e-9:
+            raise ValueError("task, family and configuration are shares of one variance: their sum must not pass 1")
+        return self
+
+    @property
+    def own(self) -> float:
+        """Share that is left to the single call."""
+        return max(0.0, 1.0 - self.task - self.family - self.configuration)
+
+
+class Effort(_Part):
+    """How dear and slow calls on one task are alike: what a failed call tells of the next one.
+
+    The distributions of a configuration stay as they are; a call takes the quantile at which its normal score
+    stands, and scores on one task are correlated.
+    """
+
+    cost: Sharing = Sharing()  # pyright: ignore[reportCallIssue]
+    latency: Sharing = Field(Sharing(), description="of what the cost leaves open")  # pyright: ignore[reportCallIssue]
+    together: Correlation = Field(0.0, description="correlation of a call's time with its cost")
+    classes: dict[str, tuple[Number, Number]] | None = Field(
+        None, description="shift of cost and latency of each class of task, in standard deviations"
+    )
+
+
+class Wrong(_Part):
+    """What a wrong answer costs and takes, against a right one of the same kind."""
+
+    cost_factor: Positive = 1.0
+    latency_factor: Positive = 1.0
 
 
 class ModelTasks(_Part):
@@ -59,11 +102,23 @@ class ModelTasks(_Part):
     hint_sd: NonNegative | None = Field(
         1.0, description="sd of the noisy difficulty estimate shown before any call; null shows none"
     )
+    effort: Effort | None = Field(
+        None, description="how alike calls on one task are in cost and time; null draws every call apart"
+    )
 
     @model_validator(mode="after")
     def _same_classes(self) -> ModelTasks:
         if set(self.difficulty) != set(self.classes):
             raise ValueError(f"difficulty: must name the classes {sorted(self.classes)}, got {sorted(self.difficulty)}")
+        shifts = self.effort.classes if self.effort is not None else None
+        if shifts is not None and set(shifts) != set(self.classes):
+            raise ValueError(f"effort.classes: must name the classes {sorted(self.classes)}, got {sorted(shifts)}")
+        if shifts is not None:
+            share = np.array(list(self.classes.values())) / sum(self.classes.values())
+            shift = np.array([shifts[c] for c in self.classes])
+            spread = share @ (shift - share @ shift) ** 2
+            if (spread >= 1.0).any():
+                raise ValueError(f"effort.classes: the variance between classes must be below 1, got {spread.max():g}")
         return self
 
 
@@ -91,6 +146,7 @@ class Configuration(_Part):
     max_calls: Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_flag)] = Field(
         4, description="calls of it in one episode at most"
     )
+    wrong: Wrong | None = Field(None, description="factors on cost and time of wrong answers (model tasks)")
 
 
 class Judge(_Part):
@@ -225,6 +281,8 @@ class RouterScenario(Scenario):
                         raise ValueError(f"portfolio.{name}.{field}: comes from the table; leave it out")
                 if entry.skill != 0.0:
                     raise ValueError(f"portfolio.{name}.skill: success comes from the table; leave it out")
+                if entry.wrong is not None:
+                    raise ValueError(f"portfolio.{name}.wrong: costs come from the table; leave it out")
                 continue
             for field in ("cost_usd", "latency_s"):
                 if getattr(entry, field) is None:
