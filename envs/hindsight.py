@@ -15,6 +15,7 @@ Both can only raise the bound, as long as such faults do not help otherwise (a p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -52,6 +53,47 @@ def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | No
     return bounds
 
 
+@dataclass(frozen=True, eq=False)
+class FirstCalls:
+    """How the first call to each configuration would turn out, by episode.
+
+    Args:
+        keys: ``(E,)`` episode keys.
+        right: ``(E, K)`` whether it brings a right answer.
+        cost_usd: ``(E, K)`` what it costs.
+        latency_s: ``(E, K)`` how long it takes.
+    """
+
+    keys: NDArray[np.uint64]
+    right: Bools
+    cost_usd: F64
+    latency_s: F64
+
+
+def first_calls(core: RouterCore, episodes: int, seed: int = 0) -> FirstCalls:
+    """Read the first call to each configuration in episodes ``0 ... episodes - 1`` of a seed.
+
+    Faults that depend on time or on what else happened are left out, as in the bounds.
+
+    Args:
+        core: any core of the scenario, profile, intensity and split in question; it is not touched.
+        episodes: number of episodes ``E``.
+        seed: seed of all of them.
+    """
+    k = core.num_configs
+    keys = np.zeros(episodes, np.uint64)
+    right, cost, latency = np.zeros((episodes, k), np.bool_), np.zeros((episodes, k)), np.zeros((episodes, k))
+    for start in range(0, episodes, _CHUNK):
+        numbers = np.arange(start, min(start + _CHUNK, episodes))
+        reader = _Reader(core, len(numbers))
+        reader.begin(seed, numbers)
+        keys[numbers] = reader.core.keys
+        for config in range(k):
+            outcome = reader.call(config, 0, Verb.LAUNCH)
+            right[numbers, config], cost[numbers, config], latency[numbers, config] = outcome
+    return FirstCalls(keys, right, cost, latency)
+
+
 class _Reader:
     """Reads the draws of a chunk of episodes, one lane each."""
 
@@ -64,19 +106,20 @@ class _Reader:
             split=like.split,
             max_episode_steps=like.max_steps,
         )
-        reward = like.reward_function
-        assert isinstance(reward, WeightedSum)
-        self.reward = reward
+        self.reward: Any = like.reward_function
         self.plan = _timeless(like, lanes)
         self.exact = like.plan is None or like.plan.timeless_ids == frozenset(like.plan.fault_ids)
 
+    def begin(self, seed: int, episodes: I64) -> None:
+        """Put each lane at the start of its episode."""
+        self.core.seed(self.core.all_lanes, [seed] * self.core.num_lanes)
+        self.core.begin(self.core.all_lanes, episodes)
+
     def bounds(self, seed: int, episodes: I64) -> F64:
         """Return the bound of each episode of a seed, one per lane."""
-        core = self.core
-        core.seed(core.all_lanes, [seed] * core.num_lanes)
-        core.begin(core.all_lanes, episodes)
+        self.begin(seed, episodes)
         best = np.maximum(self._handoff(), 0.0)
-        for k in range(core.num_configs):
+        for k in range(self.core.num_configs):
             best = np.maximum(best, self._configuration(k))
         return best
 
@@ -112,7 +155,7 @@ class _Reader:
         share = core.spec.limits.cancel_share
         for j in range(min(int(core.source.calls_allowed[:, k].max()), core.max_calls)):
             allowed = j < core.source.calls_allowed[:, k]
-            good, cost, seconds = self._call(k, j, Verb.LAUNCH)
+            good, cost, seconds = self.call(k, j, Verb.LAUNCH)
             before = np.zeros(core.num_lanes)
             for c, s in zip(costs, times, strict=True) if self.exact else ():
                 ran = np.minimum(1.0, seconds / np.maximum(s, 1e-300))
@@ -120,7 +163,7 @@ class _Reader:
             worth = self._worth(self.reward.accuracy, cost + before, seconds)
             best = np.maximum(best, np.where(good & allowed, worth, -np.inf))
             if core.spec.repair is not None and j > 0:
-                mended, price, extra = self._call(k, j, Verb.REPAIR)
+                mended, price, extra = self.call(k, j, Verb.REPAIR)
                 worth = self._worth(self.reward.accuracy, price + base_cost, extra + base_time)
                 best = np.maximum(best, np.where(mended & allowed & np.isfinite(base_cost), worth, -np.inf))
             costs.append(cost)
@@ -128,7 +171,7 @@ class _Reader:
             base_cost, base_time = np.minimum(base_cost, cost), np.minimum(base_time, seconds)
         return best
 
-    def _call(self, k: int, number: int, verb: Verb) -> tuple[Bools, F64, F64]:
+    def call(self, k: int, number: int, verb: Verb) -> tuple[Bools, F64, F64]:
         """Whether call ``number`` to ``k`` brings a right answer, its cost and its latency."""
         core = self.core
         lanes, n = core.all_lanes, core.num_lanes

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from ..faults import Status
 from ..scenarios.columns import Column
 from .lanes import F64, I64, Bools
+from .quantiles import log10
 
 if TYPE_CHECKING:
     from .router_state import RouterState
@@ -20,6 +21,9 @@ _CAP = 1e6
 _GENERAL = 14
 _THIRD = 1.0 / 3.0
 MAX_STEPS = 100_000.0
+# where a preference shows, by name; it and what is left of it are also shown as a logarithm
+_SHOWN_AS = {"per_usd": "per_usd", "per_s": "per_s", "budget_usd": "budget_left", "deadline_s": "deadline_left"}
+_LEAST = 1e-6
 
 
 class RouterView:
@@ -69,7 +73,12 @@ class RouterView:
             for name in core.config_names
         ]
         self._first = len(core.source.columns)
-        self.columns = (*core.source.columns, *general, *per_config, *timed)
+        logged = [_SHOWN_AS[name] for name in core.preference_source.named]
+        places = {column.name: self._first + i for i, column in enumerate(general)}
+        units = {column.name: column.unit for column in general}
+        self._logged = np.array([places[name] for name in logged], np.int64)
+        logs = [Column(f"log_{name}", f"log10 {units[name]}", -6.0, 6.0) for name in logged]
+        self.columns = (*core.source.columns, *general, *per_config, *timed, *logs)
 
     def observe(self, lanes: I64 | None) -> NDArray[np.float32]:
         """Fill one row per lane, column by column."""
@@ -96,7 +105,10 @@ class RouterView:
         out[:, g : g + k] = np.minimum(since, self._memory_s, out=since)
         retry = of(core.retry_at) - clock[:, None]
         np.maximum(retry, 0.0, out=retry)
-        out[:, g + k :] = np.minimum(retry, self._memory_s, out=retry)
+        g += k
+        out[:, g : g + k] = np.minimum(retry, self._memory_s, out=retry)
+        if self._logged.size:
+            out[:, g + k :] = log10(np.maximum(out.take(self._logged, axis=1), _LEAST).astype(np.float64))
         return out
 
     def _many(self, lanes: I64 | None, value: F64) -> NDArray[np.float32]:

@@ -41,7 +41,7 @@ class EffortFit:
 
     Args:
         effort: entry ``tasks.effort`` of a scenario; None where the runs cannot tell.
-        wrong: ``(K, 2)`` factors on cost and time of wrong answers.
+        wrong: ``(K, 2)`` factors on cost and time of wrong answers; 1 where the interval contains it.
         intervals: of all of these, by name.
     """
 
@@ -132,7 +132,9 @@ def _wrong_factors(runs: Runs, log: F64, known: Bools, names: Sequence[str]) -> 
         name: Interval(*(float(np.exp(v)) for v in (s, s - _Z95 * e, s + _Z95 * e)), bool(there))
         for name, s, e, there in zip(names, shrunk, error, seen, strict=True)
     }
-    return np.exp(shrunk), found
+    # a factor that may as well be 1 is left out
+    clear = np.array([interval.identified and not interval.covers(1.0) for interval in found.values()])
+    return np.where(clear, np.exp(shrunk), 1.0), found
 
 
 def _normal_scores(values: F64, config: I64) -> F64:

@@ -18,9 +18,9 @@ from ..envs.sequential import Attempts, score
 from ..envs.streams import stream_id, uniform
 from ..errors import TableError
 from ..scenarios.tables import RecordedTable
-from .frontier import aiq, quality_hull
+from .frontier import hull_figures
 from .portfolio import PLANNERS, PRIZES, best_single, forward_select, greedy_plans
-from .statistics import Estimate
+from .statistics import Estimate, bootstrap_estimate
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -209,27 +209,10 @@ def _remote_fold(table: RecordedTable, job: dict[str, Any]) -> _Fold:
 def _row(name: str, cost: F64, success: F64, cost_max: float, top: float, draws: int) -> CrossvalRow:
     """Figures of one method from its ``(prizes, queries)`` arrays, with bootstrap intervals over queries."""
     count = cost.shape[1]
-    whole = _figures(cost.mean(axis=1), success.mean(axis=1), cost_max, top)
+    whole = hull_figures(cost.mean(axis=1), success.mean(axis=1), cost_max, top)
     sampled = np.empty((draws, 3))
     for i in range(draws):
         u = uniform(np.arange(count, dtype=np.uint64), _BOOTSTRAP, i)
         pick = np.minimum((u * count).astype(np.int64), count - 1)
-        sampled[i] = _figures(cost[:, pick].mean(axis=1), success[:, pick].mean(axis=1), cost_max, top)
-    estimates = []
-    for j in range(3):
-        column = sampled[:, j]
-        known = column[np.isfinite(column)]
-        # an interval over the draws that reach the level only would flatter
-        low, high = np.quantile(known, [0.025, 0.975]) if known.size == draws else (np.nan, np.nan)
-        estimates.append(Estimate(float(whole[j]), float(low), float(high), count))
-    return CrossvalRow(name, *estimates)
-
-
-def _figures(cost: F64, success: F64, cost_max: float, top: float) -> tuple[float, float, float]:
-    """AIQ, success at ``cost_max`` and cost at success ``top`` (NaN when it is never reached)."""
-    points = list(zip(cost.tolist(), success.tolist(), strict=True))
-    hull = quality_hull(points)
-    x, y = hull[:, 0], hull[:, 1]
-    at_cost = float(np.interp(cost_max, x, y))
-    at_success = float(np.interp(top, y, x)) if y[-1] >= top else float("nan")
-    return aiq(points, cost_max), at_cost, at_success
+        sampled[i] = hull_figures(cost[:, pick].mean(axis=1), success[:, pick].mean(axis=1), cost_max, top)
+    return CrossvalRow(name, *(bootstrap_estimate(whole[j], sampled[:, j], count) for j in range(3)))
