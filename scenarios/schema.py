@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from ..envs.quantiles import logistic, normal
+from ..faults.calls import Status
 from .distributions import Distribution
 
 
@@ -35,6 +36,9 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
 # on('...') in a trigger matches services and verbs, so a configuration cannot share their names
 _RESERVED = ("judge", "person", "launch", "repair", "escalate")
+
+
+FAILED_STATUSES = tuple(s.word for s in Status if s not in (Status.RUNNING, Status.OK, Status.CANCELLED))
 
 
 class _Part(BaseModel):
@@ -71,6 +75,10 @@ class Effort(_Part):
     cost: Sharing = Sharing()  # pyright: ignore[reportCallIssue]
     latency: Sharing = Field(Sharing(), description="of what the cost leaves open")  # pyright: ignore[reportCallIssue]
     together: Correlation = Field(0.0, description="correlation of a call's time with its cost")
+    failure: Sharing = Field(
+        Sharing(),  # pyright: ignore[reportCallIssue]
+        description="of which wrong answers are visible failures (`wrong.fails`)",
+    )
     classes: dict[str, tuple[Number, Number]] | None = Field(
         None, description="shift of cost and latency of each class of task, in standard deviations"
     )
@@ -81,6 +89,19 @@ class Wrong(_Part):
 
     cost_factor: Positive = 1.0
     latency_factor: Positive = 1.0
+    fails: dict[str, Probability] = Field(
+        default_factory=dict, description="visible status -> share of the wrong answers that end so"
+    )
+
+    @field_validator("fails")
+    @classmethod
+    def _are_failures(cls, fails: dict[str, float]) -> dict[str, float]:
+        for status in fails:
+            if status not in FAILED_STATUSES:
+                raise ValueError(f"{status!r} is no visible failure; allowed: {', '.join(FAILED_STATUSES)}")
+        if sum(fails.values()) > 1.0 + 1e-9:
+            raise ValueError(f"the shares must not sum to more than 1, got {sum(fails.values()):g}")
+        return fails
 
 
 class ModelTasks(_Part):
@@ -145,6 +166,9 @@ class Configuration(_Part):
     latency_s: Distribution | None = Field(None, description="seconds per call")
     max_calls: Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_flag)] = Field(
         4, description="calls of it in one episode at most"
+    )
+    latent_sd: NonNegative | None = Field(
+        None, description="sd of what it keeps on one task, logits; null takes tasks.configuration_sd"
     )
     wrong: Wrong | None = Field(None, description="factors on cost and time of wrong answers (model tasks)")
 
@@ -281,8 +305,9 @@ class RouterScenario(Scenario):
                         raise ValueError(f"portfolio.{name}.{field}: comes from the table; leave it out")
                 if entry.skill != 0.0:
                     raise ValueError(f"portfolio.{name}.skill: success comes from the table; leave it out")
-                if entry.wrong is not None:
-                    raise ValueError(f"portfolio.{name}.wrong: costs come from the table; leave it out")
+                for field in ("wrong", "latent_sd"):
+                    if getattr(entry, field) is not None:
+                        raise ValueError(f"portfolio.{name}.{field}: outcomes come from the table; leave it out")
                 continue
             for field in ("cost_usd", "latency_s"):
                 if getattr(entry, field) is None:

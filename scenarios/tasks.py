@@ -16,11 +16,12 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from ..envs.quantiles import QuantileBank, QuantileTable, by_score, logistic, normal, score_position
+from ..envs.quantiles import QuantileBank, QuantileTable, logistic, normal
 from ..envs.streams import GOLDEN, U64, mix64, pick, stream_id, stream_ids, uniform
 from ..errors import TableError
 from .columns import Column
-from .schema import Effort, ModelTasks, RouterScenario, Sharing, TableTasks, success_rates
+from .effort_draws import EffortDraws, FailureDraws
+from .schema import ModelTasks, RouterScenario, TableTasks, success_rates
 from .tables import RecordedTable
 
 F64 = NDArray[np.float64]
@@ -130,7 +131,9 @@ class ModelTaskSource:
         self._per_call = np.array([0, 0, 1, 1, 1], dtype=np.uint64) * GOLDEN
         self._bank = QuantileBank(tables)
         costs, latencies = tables[2::2], tables[3::2]
-        joint = np.sqrt(self._sd**2 + tasks.family_sd**2 + tasks.configuration_sd**2)
+        common = tasks.configuration_sd
+        self._latent = np.array([common if entry.latent_sd is None else entry.latent_sd for entry in entries])
+        joint = np.sqrt(self._sd**2 + tasks.family_sd**2 + (self._latent**2)[:, None])
         self.strength = success_rates(self._skill - self._mean, joint) @ (share / share.sum())
         factors = [
             (1.0, 1.0) if entry.wrong is None else (entry.wrong.cost_factor, entry.wrong.latency_factor)
@@ -142,12 +145,13 @@ class ModelTaskSource:
         self.expected_latency = np.array([table.mean for table in latencies]) * usual[:, 1]
         self._effort = None
         if tasks.effort is not None:
-            self._effort = _EffortDraws(tasks.effort, share / share.sum(), classes, costs, latencies)
-            self._rows[:, 3:] = 0
-            more = [_effort_streams(name, entry.family) for name, entry in zip(names, entries, strict=True)]
+            self._effort = EffortDraws(tasks.effort, share / share.sum(), classes, costs, latencies)
+            self._rows[:, 3:] = 0  # scores instead of amounts
+            more = [EffortDraws.streams(name, entry.family) for name, entry in zip(names, entries, strict=True)]
             self._rows = np.concatenate([self._rows, np.zeros((len(names), 4), np.int64)], axis=1)
             self._streams = np.concatenate([self._streams, np.array(more, dtype=np.uint64)], axis=1)
             self._per_call = np.concatenate([self._per_call, np.zeros(4, np.uint64)])
+        self._failures = FailureDraws.of(scenario)
         self._one_hot = np.eye(len(classes), dtype=np.float32)
         columns = [Column(f"task.class.{c}", "flag", 0.0, 1.0) for c in classes]
         if tasks.hint_sd is not None:
@@ -161,8 +165,9 @@ class ModelTaskSource:
         self.features = np.zeros((num_lanes, len(self.columns)), np.float32)
         allowed = np.broadcast_to(self._max_calls, (num_lanes, self._max_calls.size))
         self.calls_allowed = allowed.astype(np.float32)  # compared with float32 counts in every step
-        if self._effort is not None:
-            self._effort.allocate(num_lanes)
+        for part in (self._effort, self._failures):
+            if part is not None:
+                part.allocate(num_lanes)
 
     def begin(self, lanes: I64, keys: U64) -> None:
         """Draw class, difficulty and the hint of it."""
@@ -179,6 +184,8 @@ class ModelTaskSource:
         self.features[lanes] = features
         if self._effort is not None:
             self._effort.begin(lanes, keys, group, z[:, 0])
+        if self._failures is not None:
+            self._failures.begin(lanes, keys, z[:, 0])
 
     def call(self, lanes: I64, keys: U64, k: I64, number: I64) -> Outcomes:
         """Resolve calls: two latents that last for the task, then noise, cost and latency of the call."""
@@ -190,7 +197,7 @@ class ModelTaskSource:
         x = self._bank.sample(self._rows.take(k, axis=0), np.multiply(bits, _UNIT, dtype=np.float64))
         margin = self._skill[k, self.group.take(lanes)] - self.difficulty.take(lanes)
         margin += self._tasks.family_sd * x[:, 0]
-        margin += self._tasks.configuration_sd * x[:, 1]
+        margin += self._latent.take(k) * x[:, 1]
         margin += x[:, 2]
         right = margin > 0.0
         cost, latency = (x[:, 3].copy(), x[:, 4].copy()) if self._effort is None else self._effort.call(lanes, k, x)
@@ -198,71 +205,10 @@ class ModelTaskSource:
             factor = self._wrong.take(k, axis=0)
             cost = np.where(right, cost, cost * factor[:, 0])
             latency = np.where(right, latency, latency * factor[:, 1])
-        return Outcomes(right, cost, latency, np.ones(len(k), np.int8))
-
-
-def _effort_streams(name: str, family: str) -> U64:
-    """What a family and a configuration keep on one task: of the cost, then of the time."""
-    return stream_ids(
-        [f"effort.{measure}.{place}" for measure in ("cost", "latency")
-         for place in (f"family.{family}", f"configuration.{name}")]
-    )  # fmt: skip
-
-
-class _EffortDraws:
-    """Costs and times of calls from normal scores that calls on one task share.
-
-    Args:
-        effort: how much they share.
-        share: ``(C,)`` share of each class.
-        classes: ``C`` names.
-        costs: distribution of each configuration's cost.
-        latencies: the same of its time.
-    """
-
-    def __init__(
-        self, effort: Effort, share: F64, classes: list[str], costs: list[QuantileTable], latencies: list[QuantileTable]
-    ) -> None:
-        shifts = np.array([(effort.classes or {}).get(c, (0.0, 0.0)) for c in classes], dtype=np.float64)
-        self._shift = shifts - share @ shifts
-        within = np.sqrt(1.0 - share @ self._shift**2)
-        self._weights = [
-            _weights(part) * scale for part, scale in zip((effort.cost, effort.latency), within, strict=True)
-        ]
-        self._difficulty = effort.cost.difficulty, effort.latency.difficulty
-        self._together = effort.together, float(np.sqrt(1.0 - effort.together**2))
-        self._streams = stream_ids(("task.effort.cost", "task.effort.latency"))
-        self._normal = normal()
-        self._bank = QuantileBank([by_score(table) for table in (*costs, *latencies)])
-        self._size = len(costs)
-
-    def allocate(self, num_lanes: int) -> None:
-        """Make room for ``num_lanes`` lanes."""
-        self._task = np.zeros((num_lanes, 2))
-
-    def begin(self, lanes: I64, keys: U64, group: I64, difficulty: F64) -> None:
-        """Draw what all calls on a task share; ``difficulty`` is the normal score of it within the class."""
-        z = self._normal.sample(uniform(keys[:, None], self._streams))
-        for j, rho in enumerate(self._difficulty):
-            part = rho * difficulty + float(np.sqrt(1.0 - rho * rho)) * z[:, j]
-            self._task[lanes, j] = self._shift[group, j] + self._weights[j][0] * part
-
-    def call(self, lanes: I64, k: I64, x: F64) -> tuple[F64, F64]:
-        """Cost and time of calls; ``x`` holds their own scores in columns 3 and 4, those shared from 5 on."""
-        task = self._task.take(lanes, axis=0)
-        (_, family, keeps, own), (_, slow_family, slow_keeps, slow_own) = self._weights
-        cost = task[:, 0] + family * x[:, 5] + keeps * x[:, 6] + own * x[:, 3]
-        slow = task[:, 1] + slow_family * x[:, 7] + slow_keeps * x[:, 8] + slow_own * x[:, 4]
-        latency = self._together[0] * cost + self._together[1] * slow
-        return (
-            self._bank.sample(k, score_position(cost)),
-            self._bank.sample(k + self._size, score_position(latency)),
-        )
-
-
-def _weights(part: Sharing) -> F64:
-    """Weights of the scores of task, family, configuration and call: roots of their shares."""
-    return np.sqrt(np.array([part.task, part.family, part.configuration, part.own]))
+        status = np.ones(len(k), np.int8)
+        if self._failures is not None:
+            status = np.where(right, status, self._failures.call(lanes, keys, k, number))
+        return Outcomes(right, cost, latency, status)
 
 
 class TableTaskSource:

@@ -21,7 +21,7 @@ from ..envs.vector import LaneVectorEnv
 from ..faults import Status
 from ..scenarios.calibration import Calibration, calibrate
 from ..scenarios.loading import load_scenario
-from ..scenarios.schema import RouterScenario
+from ..scenarios.schema import FAILED_STATUSES, RouterScenario
 from ..scenarios.tables import RecordedTable
 from ..scenarios.tasks import ModelTaskSource
 from .attempts import AttemptCore, MixedSource, ReplaySource, play_out
@@ -34,6 +34,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 _RESAMPLE = stream_id("crossval.resample")
 _LANES = 16_384
+# the recorded failures are the task's doing as much as the provider's: wrong answers that show
+_SHOWN = {word: {"answer": word} for word in FAILED_STATUSES}
 
 
 @dataclass(frozen=True)
@@ -142,7 +144,8 @@ def train_on(
         # the first is the fit itself, the others are fits to resampled queries: what else it could have been
         u = uniform(episode_keys(np.array([seed]), np.array([i]), "crossval"), _RESAMPLE, np.arange(len(train)))
         chosen = train if i == 0 else train[pick(u, len(train))]
-        fits.append(calibrate(columns_of(table, configs, chosen), configs=[table.configs[k] for k in configs]))
+        columns = columns_of(table, configs, chosen)
+        fits.append(calibrate(columns, configs=[table.configs[k] for k in configs], mapping=_SHOWN))
     scenarios = [training_scenario(fit.scenario, repeats, per_usd) for fit in fits]
     stake = float(np.exp(np.log(ModelTaskSource(scenarios[0]).expected_cost).mean()))
 

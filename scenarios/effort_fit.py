@@ -75,8 +75,7 @@ def fit_effort(runs: Runs, fit: ResponseFit, usual: Sequence[Bools]) -> EffortFi
     if not (several and enough):
         return EffortFit(None, wrong, intervals)
     pairs = _Pairs(runs, fit, scores)
-    weights = np.concatenate([np.ones((1, pairs.queries)), _bootstrap(pairs.queries)])
-    found = pairs.estimates(weights)
+    found = pairs.estimates(resampled(pairs.queries))
     for name, values in found.items():
         low, high = np.quantile(values[1:], (0.025, 0.975))
         intervals[f"effort.{name}"] = Interval(float(values[0]), float(low), float(high))
@@ -149,12 +148,13 @@ def _normal_scores(values: F64, config: I64) -> F64:
     return scores
 
 
-def _bootstrap(queries: int) -> F64:
-    """``(DRAWS, Q)`` how often each query is in each bootstrap sample."""
+def resampled(queries: int) -> F64:
+    """``(1 + DRAWS, Q)`` weights of the queries: all once, then how often each is in each bootstrap sample."""
     keys = episode_keys(np.zeros(DRAWS, np.int64), np.arange(DRAWS), "effort.bootstrap")
     chosen = pick(uniform(keys[:, None], stream_id("query"), np.arange(queries)[None, :]), queries)
-    weights = np.zeros((DRAWS, queries))
-    np.add.at(weights, (np.arange(DRAWS)[:, None], chosen), 1.0)
+    weights = np.zeros((1 + DRAWS, queries))
+    weights[0] = 1.0
+    np.add.at(weights, (np.arange(1, 1 + DRAWS)[:, None], chosen), 1.0)
     return weights
 
 
@@ -182,7 +182,7 @@ class _Pairs:
         # time counts for what it says beyond the cost
         own = (slow - together * np.where(np.isfinite(cost), cost, 0.0)) / np.sqrt(1.0 - together**2)
         self.shifts = np.zeros((self._classes, 2))
-        spread = np.sqrt(sum(sd * sd for sd in fit.sds))
+        spread = np.sqrt(fit.sds[0] ** 2 + fit.sds[1] ** 2 + fit.latent_sd**2)
         margin = fit.margin.T[self._group]
         slope = (success_rates(margin + 0.05, spread) - success_rates(margin - 0.05, spread)) / 0.1
         rate = success_rates(margin, spread)
