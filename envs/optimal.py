@@ -172,9 +172,7 @@ class WavePlanPolicy:
 
         calls = tuple(entry.max_calls for entry in spec.portfolio.values())
         try:
-            planner = _planner(
-                table_of(spec), calls, core.max_calls, self._parallel(core), spec.limits.cancel_share
-            )
+            planner = _planner(table_of(spec), calls, core.max_calls, self._parallel(core), spec.limits.cancel_share)
         except TableError as error:
             raise PolicyError(f"{core.scenario.name}: no {self.name}: {error}") from error
         person = 0.0 if spec.person is None else reward.handoff * spec.person.accuracy - price(spec.person)
@@ -234,5 +232,3 @@ def optimal_policies(core: RouterCore) -> list[str]:
         return True
 
     return [name for name in OPTIMAL if applies(name)]
-
-

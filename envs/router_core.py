@@ -27,8 +27,11 @@ from .router_state import (
     CANDIDATES,
     ESCALATED,
     FAILED,
+    LAST_COST,
+    LAST_LATENCY,
     LAST_STATUS,
     LIMIT,
+    PER_CONFIG,
     RUNNING,
     SUCCESS,
     WRONG,
@@ -118,7 +121,7 @@ class RouterCore(RouterJudging):
         """Start one call of configuration ``k`` per lane in ``rows``; takes no time."""
         column = self.used.take(rows)
         conf = self.conf.reshape(-1)
-        conf_cell = rows * (6 * self.num_configs) + k
+        conf_cell = rows * (PER_CONFIG * self.num_configs) + k
         number = conf.take(conf_cell).astype(np.int64)
         started = self.clock.take(rows)
         record = rows * self.max_calls + column
@@ -206,15 +209,20 @@ class RouterCore(RouterJudging):
         record = rows * self.max_calls + column
         k = self.config.reshape(-1).take(record)
         ok = self.status.reshape(-1).take(record) == Status.OK
+        lasted = self.finish.reshape(-1).take(record) - self.start.reshape(-1).take(record)
         self.finish.reshape(-1)[record] = _INF
         self.running[rows] -= 1
         self.family_running.reshape(-1)[rows * self.family_running.shape[1] + self.family_of.take(k)] -= 1
         self.committed[rows] -= self.source.expected_cost.take(k)
         conf = self.conf.reshape(-1)
-        cell = rows * (6 * self.num_configs) + k
+        cell = rows * (PER_CONFIG * self.num_configs) + k
         conf[cell + RUNNING * self.num_configs] -= 1
         conf[cell + CANDIDATES * self.num_configs] += ok
         conf[cell + LAST_STATUS * self.num_configs] = self.status.reshape(-1).take(record)
+        cost = self.cost.reshape(-1).take(record)
+        # x / (x + mean) is a logistic function of the log ratio, without a logarithm of lane data
+        conf[cell + LAST_COST * self.num_configs] = cost / (cost + self._usual_cost.take(k))
+        conf[cell + LAST_LATENCY * self.num_configs] = lasted / (lasted + self._usual_latency.take(k))
         value = np.where(ok, 1.0 + self.merit.reshape(-1).take(record), -1.0)
         self.value.reshape(-1)[record] = value
         if self.weighs:
@@ -232,9 +240,8 @@ class RouterCore(RouterJudging):
             self.retry_at[lost, which] = clock + self.retry_after.reshape(-1)[record[bad]]
         if self._tells(rows):
             status = Status(int(self.status.reshape(-1)[record[0]])).name.lower().replace("_", " ")
-            cost = float(self.cost.reshape(-1)[record[0]])
-            self._say(f"{self.config_names[int(k[0])]} answers: {status} (${cost:.4f})")
-        self._pay(rows, self.cost.reshape(-1).take(record))
+            self._say(f"{self.config_names[int(k[0])]} answers: {status} (${cost[0]:.4f})")
+        self._pay(rows, cost)
 
     def _pay(self, rows: I64, cost: F64) -> None:
         """Charge ``cost``; at a hard ceiling the charge stops there and the episode ends."""

@@ -16,7 +16,7 @@ from ..faults import Calls, Status, Verb
 from ..scenarios.tasks import Outcomes
 from .lanes import F64, I64, Bools
 from .quantiles import normal
-from .router_state import _INF, _MENDED, BEST_SCORE, LIMIT, RouterState
+from .router_state import _INF, _MENDED, BEST_SCORE, LIMIT, PER_CONFIG, RouterState
 from .streams import stream_id, stream_ids, uniform
 
 _SURE = 1e-4  # no verdict counts for more than these odds
@@ -166,7 +166,7 @@ class RouterJudging(RouterState):
         self.value.reshape(-1)[record] = np.where(ok, value, self.value.reshape(-1).take(record))
         self.best[rows] = self.rank.take(rows, axis=0).argmax(axis=1)
         k = self.config.reshape(-1).take(record)
-        cell = rows * (6 * self.num_configs) + BEST_SCORE * self.num_configs + k
+        cell = rows * (PER_CONFIG * self.num_configs) + BEST_SCORE * self.num_configs + k
         known = self.conf.reshape(-1).take(cell)
         self.conf.reshape(-1)[cell] = np.where(ok, np.maximum(known, score), known)
         if self._tells(rows):

@@ -37,8 +37,10 @@ class Kind(IntEnum):
 
 OUTCOMES = ("success", "wrong_answer", "escalated", "abstained", "limit")
 SUCCESS, WRONG, ESCALATED, ABSTAINED, LIMIT = range(5)
-LAUNCHED, RUNNING, CANDIDATES, FAILED, LAST_STATUS, BEST_SCORE = range(6)
+LAUNCHED, RUNNING, CANDIDATES, FAILED, LAST_STATUS, BEST_SCORE, LAST_COST, LAST_LATENCY = range(8)
+PER_CONFIG = 8
 _INF = np.inf
+_TINY = 1e-12  # what a free call usually costs, so that its ratio is defined
 _MENDED = 1e-4  # a repaired candidate comes before the one it was made from
 
 
@@ -85,6 +87,8 @@ class RouterState(LaneCore):
         self.strength = np.clip(self.source.strength, 0.0, 0.999)
         self.judge_names = tuple(spec.panel)
         ask = tuple(f"judge:{name}" for name in spec.judges or ()) or ("judge",)
+        self._usual_cost = np.maximum(self.source.expected_cost, _TINY)
+        self._usual_latency = np.maximum(self.source.expected_latency, _TINY)
         self.action_names = (
             *(f"launch:{name}" for name in self.config_names),
             "wait", *ask, "repair", "submit", "escalate", "abstain",
@@ -108,7 +112,7 @@ class RouterState(LaneCore):
         self.right = np.zeros((n, m), np.bool_)
         self.merit = np.zeros((n, m))
         self.value = np.full((n, m), -1.0)
-        self.conf = np.zeros((n, 6, k), np.float32)
+        self.conf = np.zeros((n, PER_CONFIG, k), np.float32)
         self.last_failure = np.full((n, k), -_INF)
         self.retry_at = np.zeros((n, k))
         self.family_running = np.zeros((n, len(order)), np.int64)

@@ -16,7 +16,7 @@ from .quantiles import log10
 if TYPE_CHECKING:
     from .router_state import RouterState
 
-_STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score")
+_STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score", "last_cost", "last_latency")
 _CAP = 1e6
 _GENERAL = 14
 _THIRD = 1.0 / 3.0
@@ -60,6 +60,7 @@ class RouterView:
             Column("best_rejected", "flag", 0.0, 1.0),
         ]
         ranges = {"last_status": ("code", 0.0, float(max(Status))), "best_score": ("score", -1.0, 1.0)}
+        ranges |= dict.fromkeys(("last_cost", "last_latency"), ("share", 0.0, 1.0))
         per_config = [
             Column(f"{name}.{field}", *ranges.get(field, ("count", 0.0, m)))
             for field in _STATIC
@@ -100,8 +101,9 @@ class RouterView:
         out[:, f : f + _GENERAL] = self._one(value.item()) if core.num_lanes == 1 else self._many(lanes, value)
         out[:, :f] = of(core.source.features)
         g = f + _GENERAL
-        out[:, g : g + 6 * k] = of(core.conf).reshape(n, 6 * k)
-        g += 6 * k
+        static = len(_STATIC) * k
+        out[:, g : g + static] = of(core.conf).reshape(n, static)
+        g += static
         since = clock[:, None] - of(core.last_failure)
         out[:, g : g + k] = np.minimum(since, self._memory_s, out=since)
         retry = of(core.retry_at) - clock[:, None]

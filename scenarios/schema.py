@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from ..envs.quantiles import logistic, normal
+from ..faults.calls import Status
 from .distributions import Distribution
 
 
@@ -30,6 +31,7 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_flag)]
 Probability = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_flag)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
+Correlation = Annotated[float, Field(ge=-1, le=1), BeforeValidator(_no_flag)]
 
 
 def _zero(value: Any) -> bool:
@@ -46,8 +48,70 @@ Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 _RESERVED = ("judge", "person", "launch", "repair", "escalate")
 
 
+FAILED_STATUSES = tuple(s.word for s in Status if s not in (Status.RUNNING, Status.OK, Status.CANCELLED))
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sharing(_Part):
+    """What calls on one task have in common in one measure: shares of the variance of its normal scores."""
+
+    task: Probability = Field(0.0, description="share that all calls on one task have in common")
+    family: Probability = Field(0.0, description="further share that calls of one family have in common")
+    configuration: Probability = Field(0.0, description="further share that repeats of one configuration have")
+    difficulty: Correlation = Field(0.0, description="correlation of the task's part with the task's difficulty")
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Sharing:
+        if self.task + self.family + self.configuration > 1.0 + 1e-9:
+            raise ValueError("task, family and configuration are shares of one variance: their sum must not pass 1")
+        return self
+
+    @property
+    def own(self) -> float:
+        """Share that is left to the single call."""
+        return max(0.0, 1.0 - self.task - self.family - self.configuration)
+
+
+class Effort(_Part):
+    """How dear and slow calls on one task are alike: what a failed call tells of the next one.
+
+    The distributions of a configuration stay as they are; a call takes the quantile at which its normal score
+    stands, and scores on one task are correlated.
+    """
+
+    cost: Sharing = Sharing()  # pyright: ignore[reportCallIssue]
+    latency: Sharing = Field(Sharing(), description="of what the cost leaves open")  # pyright: ignore[reportCallIssue]
+    together: Correlation = Field(0.0, description="correlation of a call's time with its cost")
+    failure: Sharing = Field(
+        Sharing(),  # pyright: ignore[reportCallIssue]
+        description="of which wrong answers are visible failures (`wrong.fails`)",
+    )
+    classes: dict[str, tuple[Number, Number]] | None = Field(
+        None, description="shift of cost and latency of each class of task, in standard deviations"
+    )
+
+
+class Wrong(_Part):
+    """What a wrong answer costs and takes, against a right one of the same kind."""
+
+    cost_factor: Positive = 1.0
+    latency_factor: Positive = 1.0
+    fails: dict[str, Probability] = Field(
+        default_factory=dict, description="visible status -> share of the wrong answers that end so"
+    )
+
+    @field_validator("fails")
+    @classmethod
+    def _are_failures(cls, fails: dict[str, float]) -> dict[str, float]:
+        for status in fails:
+            if status not in FAILED_STATUSES:
+                raise ValueError(f"{status!r} is no visible failure; allowed: {', '.join(FAILED_STATUSES)}")
+        if sum(fails.values()) > 1.0 + 1e-9:
+            raise ValueError(f"the shares must not sum to more than 1, got {sum(fails.values()):g}")
+        return fails
 
 
 class ModelTasks(_Part):
@@ -69,11 +133,23 @@ class ModelTasks(_Part):
     hint_sd: NonNegative | None = Field(
         1.0, description="sd of the noisy difficulty estimate shown before any call; null shows none"
     )
+    effort: Effort | None = Field(
+        None, description="how alike calls on one task are in cost and time; null draws every call apart"
+    )
 
     @model_validator(mode="after")
     def _same_classes(self) -> ModelTasks:
         if set(self.difficulty) != set(self.classes):
             raise ValueError(f"difficulty: must name the classes {sorted(self.classes)}, got {sorted(self.difficulty)}")
+        shifts = self.effort.classes if self.effort is not None else None
+        if shifts is not None and set(shifts) != set(self.classes):
+            raise ValueError(f"effort.classes: must name the classes {sorted(self.classes)}, got {sorted(shifts)}")
+        if shifts is not None:
+            share = np.array(list(self.classes.values())) / sum(self.classes.values())
+            shift = np.array([shifts[c] for c in self.classes])
+            spread = share @ (shift - share @ shift) ** 2
+            if (spread >= 1.0).any():
+                raise ValueError(f"effort.classes: the variance between classes must be below 1, got {spread.max():g}")
         return self
 
 
@@ -101,6 +177,10 @@ class Configuration(_Part):
     max_calls: Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_flag)] = Field(
         4, description="calls of it in one episode at most"
     )
+    latent_sd: NonNegative | None = Field(
+        None, description="sd of what it keeps on one task, logits; null takes tasks.configuration_sd"
+    )
+    wrong: Wrong | None = Field(None, description="factors on cost and time of wrong answers (model tasks)")
 
 
 class Judge(_Part):
@@ -275,6 +355,9 @@ class RouterScenario(Scenario):
                         raise ValueError(f"portfolio.{name}.{field}: comes from the table; leave it out")
                 if entry.skill != 0.0:
                     raise ValueError(f"portfolio.{name}.skill: success comes from the table; leave it out")
+                for field in ("wrong", "latent_sd"):
+                    if getattr(entry, field) is not None:
+                        raise ValueError(f"portfolio.{name}.{field}: outcomes come from the table; leave it out")
                 continue
             for field in ("cost_usd", "latency_s"):
                 if getattr(entry, field) is None:

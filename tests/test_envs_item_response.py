@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
-from functools import lru_cache
+from functools import cache
 from itertools import product
 from typing import Any
 
@@ -86,7 +86,7 @@ def best_by_enumeration(problem: ItemResponse, grid: Grid) -> float:
                 return max(held, key=lambda answer: problem.strength[answer[0]])
         return None
 
-    @lru_cache(maxsize=None)
+    @cache
     def value(hand: Hand) -> float:
         here = mass(hand)
         total = float(here.sum())

@@ -213,7 +213,9 @@ def test_waves_are_worth_more_than_a_sequence_when_time_has_a_price(recorded: An
 def test_plans_are_fitted_on_train_queries_and_played_on_the_others(recorded: Any) -> None:
     on = {split: RouterCore(recorded(), 4, profile="clean", split=split) for split in ("train", "eval")}
     assert WavePlanPolicy(on["train"]).plan == WavePlanPolicy(on["eval"]).plan
-    table = evaluate(["baseline:exact-plan", "baseline:wave-plan", "baseline:null"], recorded(), episodes=300, profile="clean")
+    table = evaluate(
+        ["baseline:exact-plan", "baseline:wave-plan", "baseline:null"], recorded(), episodes=300, profile="clean"
+    )
     assert (table.ceiling, [row.name for row in table.rows]) == (None, ["exact-plan", "wave-plan", "null"])
     assert table.rows[0].utility.value > 0.2
     assert {"exact-plan", "wave-plan"} <= set(applicable_baselines(on["eval"]))
