@@ -49,17 +49,17 @@ class QualityCurve:
 
         Args:
             margin: ``(K, C)`` mean of skill minus difficulty per class, logits.
-            sd: ``(C,)`` standard deviation of difficulty and latents together, logits.
+            sd: ``(K, C)`` standard deviation of difficulty and latents together, logits.
             share: ``(C,)`` share of each class; sums to 1.
         """
         spread, noise = normal().values[::8], logistic().values[::8]
-        at = margin[..., None, None] + sd[:, None, None] * spread[:, None] + noise
+        at = margin[..., None, None] + sd[..., None, None] * spread[:, None] + noise
         q = self.of(at)
 
         def mean(values: F64) -> F64:
             for _ in range(2):
                 values = np.trapezoid(values, dx=1.0 / (values.shape[-1] - 1), axis=-1)
-            return values @ share
+            return np.asarray(values @ share)
 
         first = mean(q)
         return first, np.maximum(mean(q * q) - first * first, 0.0)

@@ -319,7 +319,7 @@ class GreedyIndex(Rule):
         self._judge_cost = 0.0 if judge is None else judge.cost_usd.table().mean
         self._judge_time = 0.0 if judge is None else judge.latency_s.table().mean
         self._value = float(getattr(core.reward_function, "accuracy", 1.0))
-        person = spec.person
+        person = core.spec.person
         self._handoff, self._person_cost, self._person_time = 0.0, 0.0, 0.0
         if person is not None:
             self._handoff = float(getattr(core.reward_function, "handoff", 0.0)) * person.accuracy
