@@ -22,8 +22,9 @@ class Services:
     """The services of an environment, in the order of ``Calls.service``.
 
     Args:
-        names: one name per service; ``judge`` and ``person`` have their own verbs.
+        names: one name per service; the judges and ``person`` have their own verbs.
         families: the provider family of each; a family shares outages, limits and capacity.
+        judges: names of the services that judge.
         verbs: the verbs that each takes; None: those of the router, see :meth:`placeable`.
 
     Raises:
@@ -32,6 +33,7 @@ class Services:
 
     names: tuple[str, ...]
     families: tuple[str, ...]
+    judges: tuple[str, ...] = ("judge",)
     verbs: tuple[tuple[Verb, ...], ...] | None = None
 
     def __post_init__(self) -> None:
@@ -68,18 +70,18 @@ class Services:
     def placeable(self) -> NDArray[np.bool_]:
         """Return the ``(len(Verb), K)`` mask of calls that can occur.
 
-        Without ``verbs``, services called ``judge`` and ``person`` take judge calls and escalations and nothing
-        else; where one of them is missing, any service may take its calls.
+        Without ``verbs``, judges and the service called ``person`` take judge calls and escalations and nothing
+        else; where there is none of a kind, any service may take its calls.
         """
         if self.verbs is not None:
             return np.array([[verb in own for own in self.verbs] for verb in Verb], dtype=np.bool_)
         mask = np.ones((len(Verb), len(self)), dtype=np.bool_)
-        for verb, name in ((Verb.JUDGE, "judge"), (Verb.ESCALATE, "person")):
-            if name in self.names:
-                column = self.names.index(name)
+        for verb, special in ((Verb.JUDGE, self.judges), (Verb.ESCALATE, ("person",))):
+            columns = np.isin(self.names, special)
+            if columns.any():
                 mask[verb] = False
-                mask[:, column] = False
-                mask[verb, column] = True
+                mask[:, columns] = False
+                mask[verb, columns] = True
         return mask
 
     def matching(self, pattern: str) -> NDArray[np.bool_]:

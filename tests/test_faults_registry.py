@@ -33,6 +33,8 @@ BUILT_IN = {
     "malformed-body", "empty-result", "partial-result", "silent-noop",
     "slow-response", "load-latency", "async-polling",
     "price-change", "silent-regression", "judge-drift", "refusal", "capacity-limit",
+    "missing-field", "malformed-format", "typo", "conflicting-duplicate", "stale-value", "swapped-fields",
+    "wrong-unit", "encoding-damage", "truncated-value", "outlier", "partial-update",
 }  # fmt: skip
 
 
