@@ -71,6 +71,7 @@ class WorkflowCore(WorkflowLearning):
         self.groups[lanes] = self.facts[lanes] @ (1 << np.arange(len(self.decision_names)))
         if self.spec.history.begun:
             self._begin_half_done(lanes, keys)
+        self._bind_records(lanes, keys)
         if self.plan is not None:
             self.plan.reset(lanes, keys)
         self._move_cursor()
@@ -285,9 +286,9 @@ class WorkflowCore(WorkflowLearning):
         chosen = np.flatnonzero((writer > 0) & calls.applied)
         if chosen.size:
             lanes, place = rows[chosen], step[chosen]
-            bad = np.where(
-                held["slip"][chosen], SLIPPED, np.where(held["data"][chosen] | ~calls.right[chosen], AS_HELD, 0)
-            )
+            # a failed call brings nothing right, but what was done before it failed may be
+            spoilt = ~calls.right[chosen] & (calls.status[chosen] == _OK)
+            bad = np.where(held["slip"][chosen], SLIPPED, np.where(held["data"][chosen] | spoilt, AS_HELD, 0))
             self._apply(lanes, place, bad, held["key"][chosen])
             heard = (self.reads.take(place, axis=0) & self.planted.take(lanes, axis=0)).any(axis=1)
             if heard.any():

@@ -251,7 +251,8 @@ class WorkflowLearning(WorkflowState):
         self.synced_at[rows] = self.clock[rows]
         old = self._old(rows)
         self.known[rows] = np.where(old.take(self.record_of, axis=1), Known.UNSEEN, self.known.take(rows, axis=0))
-        self.snapshot[rows] = np.where(old, -1, self.snapshot.take(rows, axis=0))
+        for array in (self.snapshot, self.read_order):
+            array[rows] = np.where(old, -1, array.take(rows, axis=0))
 
     def _tell(self, kind: Kind, step: int, record: int, status: Status) -> None:
         """Write a line about lane 0's call."""

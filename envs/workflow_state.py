@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScenarioError
+from ..faults import Cells, FaultPlan, Fields
+from ..faults.graded import LEVELS
+from ..faults.record_plan import BoundRecordPlan
 from ..rewards import COMPONENTS
 from ..scenarios.loading import fault_plan, services_of
 from ..scenarios.workflow_schema import WorkflowScenario
@@ -136,11 +139,10 @@ class WorkflowState(LaneCore):
     _saved = (
         *LaneCore._saved, "clock", "spend", "cursor", "token_until", "token_known", "context", "foreign", "messages",
         "questions", "reasoner", "synced_at", "begun", "made", "revoked", "renamed", "version", "snapshot",
-        "read_order",
-        "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key", "applied_key",
+        "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key", "applied_key",
         "belief", "verified", "excess", "attempts", "status", "failed_at", "retry_at", "flight_until", "flight_status",
         "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned", "facts", "told",
-        "groups",
+        "groups", "scale_level",
     )  # fmt: skip
 
     def __init__(
@@ -170,7 +172,9 @@ class WorkflowState(LaneCore):
         self.ends_on_deadline = self.spec.limits.on_deadline == "end"
         self.trace: list[str] | None = None
         self.world = WorkflowWorld(self)
+        self.scale_level = np.full(num_lanes, LEVELS)
         plan, factor = fault_plan(self.spec, profile)
+        self._messes = _Messes(plan, self.spec.fault_fields(), intensity * factor)
         self.plan = plan.bind(
             self.services, type(self.spec).ports, intensity=intensity * factor, num_lanes=num_lanes, world=self.world
         )
@@ -302,6 +306,26 @@ class WorkflowState(LaneCore):
         self.target: I64 = zeros(None, int)  # the step that the call being placed is about
         self._finished = np.zeros((n, 32), np.bool_)  # room to pack the finished steps into one word
 
+    # ---------------------------------------------------------------- records
+
+    def grade(self, lanes: I64, scales: Any) -> None:
+        """Let the next episodes of ``lanes`` have fault intensities of their own; see :meth:`LaneCore.grade`."""
+        super().grade(lanes, scales)
+        self.scale_level[lanes] = np.rint(np.asarray(scales) * LEVELS).astype(np.int64)
+
+    def _bind_records(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
+        """Let the plan spoil the fields of the records that the starting episodes bind."""
+        if not self._messes:
+            return
+        levels = self.scale_level.take(lanes)
+        for level in np.bincount(levels).nonzero()[0].tolist():
+            mess = self._messes.at(level)
+            if mess is not None:
+                rows = lanes[levels == level]
+                cells = Cells.clean(mess.fields, len(rows), world=_Episodes(self.episodes.take(rows)))
+                mess.strike(cells, keys[levels == level])
+                self.dirt[rows], self.visible[rows], self.repairable[rows] = cells.dirt, cells.visible, cells.repairable
+
     # ---------------------------------------------------------------- faces
 
     def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
@@ -409,6 +433,37 @@ class WorkflowState(LaneCore):
         twice = ((applied > 1) & self.writes).any(axis=1)
         complete = (~self.needed.take(rows, axis=0) | (applied > 0)).all(axis=1)
         return self.standing(rows), np.asarray(twice), np.asarray(complete)
+
+
+class _Messes:
+    """The effects on records of a plan, bound once for each scale of the intensity in use."""
+
+    def __init__(self, plan: FaultPlan, fields: Fields, intensity: float) -> None:
+        self._plan, self._fields, self._intensity = plan, fields, intensity
+        self._bound: dict[int, BoundRecordPlan | None] = {}
+
+    def __bool__(self) -> bool:
+        return self.at(LEVELS) is not None
+
+    def at(self, level: int) -> BoundRecordPlan | None:
+        """Return the plan at ``level`` times 1 / LEVELS of the intensity, None if nothing can strike."""
+        if level not in self._bound:
+            intensity = self._intensity * level / LEVELS
+            self._bound[level] = self._plan.bind_records(self._fields, intensity, _Episodes.names)
+        return self._bound[level]
+
+
+class _Episodes:
+    """What triggers of effects on records may ask."""
+
+    names = ("episode",)
+
+    def __init__(self, episodes: I64) -> None:
+        self._episodes = episodes
+
+    def value(self, name: str, lanes: I64) -> F64:
+        """Return the episode of each record's lane."""
+        return self._episodes.take(lanes).astype(np.float64)
 
 
 def flat(array: NDArray[Any], rows: I64, columns: Any) -> tuple[NDArray[Any], I64]:
