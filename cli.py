@@ -135,11 +135,11 @@ def scenarios_check(
 
 
 @scenarios_app.command("schema")
-def scenarios_schema() -> None:
-    """Print the JSON schema of scenario files, for editors."""
+def scenarios_schema(env: Annotated[str, typer.Option(help="router or workflow.")] = "router") -> None:
+    """Print the JSON schema of the scenario files of one environment, for editors."""
     from .scenarios import json_schema
 
-    print(json_schema())
+    print(json_schema(env))
 
 
 @app.command("faults")
@@ -287,11 +287,11 @@ def options_list(as_json: JsonOption = False) -> None:
 def _compare(
     policy: Any, scenario: Scenario, profile: str, intensity: float, episodes: int, console: Console
 ) -> Evaluation:
-    from .envs.router_core import RouterCore
+    from .envs.cores import make_core
     from .trainers.baselines import applicable_baselines
     from .trainers.evaluation import evaluate as run
 
-    core = RouterCore(scenario, 1, profile=profile, intensity=intensity)
+    core = make_core(scenario, 1, profile=profile, intensity=intensity)
     rivals = {name: f"baseline:{name}" for name in applicable_baselines(core)}
     with console.status("evaluating"):
         return run({"trained": policy, **rivals}, scenario, episodes=episodes, profile=profile, intensity=intensity)
@@ -388,11 +388,11 @@ def rollout(
     """Play one episode and print it as a timeline."""
     from dataclasses import asdict
 
-    from .envs.router_core import RouterCore
+    from .envs.cores import make_core
     from .trainers.evaluation import resolve_policy
     from .trainers.narrate import tell
 
-    core = RouterCore(_load(scenario, overrides), 1, profile=profile, intensity=intensity, split=split)
+    core = make_core(_load(scenario, overrides), 1, profile=profile, intensity=intensity, split=split)
     name, actor = resolve_policy(policy, core)
     story = tell(actor, core, seed, episode)
     if picture is not None:

@@ -35,7 +35,7 @@ Bools = NDArray[np.bool_]
 _CHUNK = 4096
 
 
-def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | None:
+def hindsight_bounds(core: LaneCore, episodes: int, seed: int = 0) -> F64 | None:
     """Return the ``(E,)`` bounds of episodes ``0 ... episodes - 1`` of a seed.
 
     Args:

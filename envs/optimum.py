@@ -19,6 +19,7 @@ from ..errors import PolicyError
 from ..rewards import WeightedSum
 from ..scenarios.schema import ModelTasks, success_probability
 from .item_response import limits_bind, optimum_of
+from .lanes import LaneCore
 from .router_core import RouterCore
 
 
@@ -63,13 +64,15 @@ class Boxes:
         return round(float(value), 15)
 
 
-def boxes_of(core: RouterCore) -> Boxes | None:
+def boxes_of(core: LaneCore) -> Boxes | None:
     """The boxes that a core's scenario amounts to, or None when it is not that problem.
 
     It is when tasks are one class of fixed difficulty without latents, each configuration can be called
     once, the judge is perfect, free and instant, nothing else is of use, limits do not bind and no fault
     can strike.
     """
+    if not isinstance(core, RouterCore):
+        return None
     spec = core.spec
     tasks, judge, reward = spec.tasks, spec.judge, core.reward_function
     if not (isinstance(tasks, ModelTasks) and isinstance(reward, WeightedSum) and judge is not None):
@@ -94,7 +97,7 @@ def boxes_of(core: RouterCore) -> Boxes | None:
     return Boxes(reward.accuracy, chance, preference["per_usd"].low * core.source.expected_cost)
 
 
-def ceiling_of(core: RouterCore) -> float | None:
+def ceiling_of(core: LaneCore) -> float | None:
     """The optimal utility of a core's scenario and profile, or None where it is not known.
 
     Independent boxes have a closed form; other tasks of the item-response model are solved by dynamic programming
@@ -122,9 +125,9 @@ class WeitzmanPolicy:
     name = "weitzman"
     summary = "the exact optimum of independent boxes: by falling reservation value, first success"
 
-    def __init__(self, core: RouterCore) -> None:
+    def __init__(self, core: LaneCore) -> None:
         boxes = boxes_of(core)
-        if boxes is None:
+        if boxes is None or not isinstance(core, RouterCore):
             raise PolicyError(
                 f"{core.scenario.name}, profile {core.profile}: not independent boxes with a perfect, free judge"
             )

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ScenarioError
 from ..rewards import COMPONENTS
 from ..scenarios.loading import fault_plan, services_of
 from ..scenarios.schema import RouterScenario
@@ -73,10 +74,11 @@ class RouterState(LaneCore):
             split=split,
             max_episode_steps=max_episode_steps,
         )
-        assert isinstance(self.scenario, RouterScenario)
+        if not isinstance(self.scenario, RouterScenario):
+            raise ScenarioError(f"{self.scenario.name}: env: got {self.scenario.env!r}; allowed: router")
         spec: RouterScenario = self.scenario
         self.spec = spec
-        self.config_names = tuple(spec.portfolio)
+        self.config_names = self.usage_names = tuple(spec.portfolio)
         self.source = self._make_source(split)
         self.source.allocate(num_lanes)
         k, n, m = len(self.config_names), num_lanes, spec.max_calls
@@ -184,6 +186,19 @@ class RouterState(LaneCore):
         if self.plan is not None:
             self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
         self._allowed = self._legal(None)
+
+    @property
+    def group(self) -> I64:
+        """``(N,)`` number of each lane's task class or query."""
+        return self.source.group
+
+    def usage(self, lanes: I64) -> I64:
+        """Return the ``(n, K)`` calls to each configuration."""
+        return self.conf[lanes, LAUNCHED].astype(np.int64)
+
+    def placed(self, lanes: I64) -> I64:
+        """Return the ``(n,)`` calls, the judge's included."""
+        return self.used[lanes] + self.judgements[lanes]
 
     def timeline(self) -> list[str]:
         """Lines of lane 0's episode so far; needs ``trace`` to be a list."""

@@ -59,7 +59,7 @@ class RouterView:
             Column("best_unjudged", "flag", 0.0, 1.0),
             Column("best_rejected", "flag", 0.0, 1.0),
         ]
-        ranges = {"last_status": ("code", 0.0, float(max(Status))), "best_score": ("score", -1.0, 1.0)}
+        ranges = {"last_status": ("code", 0.0, float(Status.CANCELLED)), "best_score": ("score", -1.0, 1.0)}
         ranges |= dict.fromkeys(("last_cost", "last_latency"), ("share", 0.0, 1.0))
         per_config = [
             Column(f"{name}.{field}", *ranges.get(field, ("count", 0.0, m)))

@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 # Importing these registers the built-in effects.
+from . import adversarial as adversarial
 from . import latency as latency
 from . import portfolio as portfolio
 from . import record_triggers as record_triggers
 from . import records as records
 from . import services as services
+from . import session as session
+from . import workflow as workflow
 from .base import CallEffect, Effect, Memory, Metadata, Stage, check_choice, check_number, check_share
 from .calls import Calls, Status, Verb
 from .catalogue import describe_faults

@@ -5,10 +5,12 @@ from __future__ import annotations
 from .loading import builtin_scenarios, fault_plan, load_scenario, profile_names, services_of
 from .schema import RouterScenario, Scenario
 from .schema_export import json_schema
+from .workflow_schema import WorkflowScenario
 
 __all__ = [
     "RouterScenario",
     "Scenario",
+    "WorkflowScenario",
     "builtin_scenarios",
     "fault_plan",
     "json_schema",

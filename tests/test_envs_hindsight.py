@@ -22,7 +22,7 @@ def bounds_of(core: RouterCore, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("profile", ["clean", "production"])
-@pytest.mark.parametrize("name", builtin_scenarios())
+@pytest.mark.parametrize("name", builtin_scenarios("router"))
 def test_no_policy_passes_the_bound_in_any_episode(name: str, profile: str) -> None:
     core = RouterCore(name, 64, profile=profile)
     bounds = bounds_of(core)

@@ -52,7 +52,7 @@ def test_it_passes_its_check(name: str) -> None:
     assert [profile.profile for profile in report.profiles] == profile_names(load_scenario(name))
 
 
-@library
+@pytest.mark.parametrize("name", builtin_scenarios("router"))
 def test_hostile_is_worse_than_production_and_production_than_clean(name: str) -> None:
     best = {}
     for profile in ("clean", "production", "hostile"):

@@ -17,7 +17,7 @@ from brownout.trainers.baselines import BASELINES, applicable_baselines, make_ba
 from brownout.trainers.evaluation import action_draws, play
 from router_support import begin, tiny
 
-SCENARIOS = {name: load_scenario(name) for name in builtin_scenarios()}
+SCENARIOS = {name: load_scenario(name) for name in builtin_scenarios("router")}
 CALL = {"cost_usd": 0.125, "latency_s": 4.0}
 
 

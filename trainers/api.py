@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..envs.cores import make_core, make_lanes
+from ..envs.lanes import LaneCore
 from ..envs.optimum import ceiling_of
-from ..envs.router import RouterVectorEnv
-from ..envs.router_core import RouterCore
+from ..envs.vector import LaneVectorEnv
 from ..errors import PolicyError
 from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
@@ -48,11 +49,11 @@ class Task:
     window: tuple[int, int] | None = None
     shaping: bool = True
 
-    def make_env(self, lanes: int, gamma: float = 1.0) -> RouterVectorEnv:
+    def make_env(self, lanes: int, gamma: float = 1.0) -> LaneVectorEnv:
         """Build the native vector environment."""
-        env = RouterVectorEnv(
-            lanes,
+        env = make_lanes(
             self.scenario,
+            lanes,
             profile=self.profile,
             intensity=self.intensity,
             split=self.split,
@@ -73,9 +74,9 @@ class Task:
         seeds = range(SELECTION_SEED, SELECTION_SEED + -(-episodes // count))
         return float(np.mean([play(policy, core, count, seed, first=first).utility.mean() for seed in seeds]))
 
-    def core(self, lanes: int) -> RouterCore:
+    def core(self, lanes: int) -> LaneCore:
         """Build the lanes to play and evaluate on."""
-        return RouterCore(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
+        return make_core(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
 
 
 def train(

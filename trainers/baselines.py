@@ -14,6 +14,7 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..envs.lanes import LaneCore
 from ..envs.optimal import OPTIMAL, optimal_policies
 from ..envs.router_core import RouterCore
 from ..errors import PolicyError
@@ -388,18 +389,26 @@ _RULES: tuple[Callable[[Desk, RouterCore], Rule], ...] = (
 BASELINES: dict[str, Callable[[Desk, RouterCore], Rule]] = {rule.name: rule for rule in _RULES}
 
 
-def applicable_baselines(core: RouterCore) -> list[str]:
+def applicable_baselines(core: LaneCore) -> list[str]:
     """Names of the baselines that make sense in a scenario, ``null`` left out, and of its optimal policies."""
+    if not isinstance(core, RouterCore):
+        from .workflow_baselines import applicable_workflow_baselines
+
+        return applicable_workflow_baselines(core)
     names = [name for name in BASELINES if name != "null" and (name != "always-escalate" or core.spec.person)]
     return [*names, *optimal_policies(core)]
 
 
-def make_baseline(name: str, core: RouterCore) -> Actor:
+def make_baseline(name: str, core: LaneCore) -> Actor:
     """Bind the baseline or optimal policy called ``name`` to a core.
 
     Raises:
         PolicyError: if there is none of that name, or the optimal policy does not apply.
     """
+    if not isinstance(core, RouterCore):
+        from .workflow_baselines import make_workflow_baseline
+
+        return make_workflow_baseline(name, core)
     if name in OPTIMAL:
         return OPTIMAL[name](core)
     if name not in BASELINES:

@@ -16,14 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..envs.cores import make_core
 from ..envs.hindsight import hindsight_bounds
+from ..envs.lanes import LaneCore
 from ..envs.optimum import ceiling_of
-from ..envs.router_core import RouterCore
 from ..envs.streams import stream_id, uniform
 from ..errors import PolicyError
 from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
-from ..scenarios.schema import Scenario
+from ..scenarios.schema import RouterScenario, Scenario
 from . import statistics
 from .baselines import Actor, make_baseline
 from .statistics import Difference, Estimate
@@ -67,14 +68,14 @@ class EpisodeRecords:
         return self.components[:, self.component_names.index(name)]
 
 
-def action_draws(actor: Actor, core: RouterCore) -> F64 | None:
+def action_draws(actor: Actor, core: LaneCore) -> F64 | None:
     """The keyed uniforms of a stochastic actor's next action; None for a deterministic one."""
     return uniform(core.keys, _ACTION_STREAM, core.steps) if getattr(actor, "stochastic", False) else None
 
 
 def play(
     actor: Actor,
-    core: RouterCore,
+    core: LaneCore,
     episodes: int,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
@@ -99,12 +100,12 @@ def play(
     utility, components = np.zeros(episodes), np.zeros((episodes, c))
     steps, outcome = np.zeros(episodes, np.int64), np.zeros(episodes, np.int8)
     group = np.zeros(episodes, np.int64)
-    launches, opening = np.zeros(core.num_configs, np.int64), np.full((episodes, 2), -1)
+    launches, opening = np.zeros(len(core.usage_names), np.int64), np.full((episodes, 2), -1)
     running = np.arange(n)
     active = running < episodes
     core.seed(core.all_lanes, [seed] * n)
     core.begin(core.all_lanes, running + first)
-    group[running[active]] = core.source.group[active]
+    group[running[active]] = core.group[active]
     following, finished = n, 0
     observation, mask = core.observe(), core.mask()
     while finished < episodes:
@@ -123,7 +124,7 @@ def play(
         ended = lanes[core.terminated[lanes] | core.truncated[lanes]]
         if ended.size:
             outcome[running[ended]] = core.outcome[ended]
-            launches += core.conf[ended, 0].astype(np.int64).sum(axis=0)
+            launches += core.usage(ended).sum(axis=0)
             finished += ended.size
             fresh = np.arange(following, following + ended.size)
             following += ended.size
@@ -131,7 +132,7 @@ def play(
             active[ended] = fresh < episodes
             core.begin(ended, fresh + first)
             there = ended[active[ended]]
-            group[running[there]] = core.source.group[there]
+            group[running[there]] = core.group[there]
             if progress is not None:
                 progress(finished)
         observation, mask = core.observe(), core.mask()
@@ -263,7 +264,7 @@ class Evaluation:
         return json.dumps(self.to_dict(), indent=2)
 
 
-def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
+def resolve_policy(policy: Any, core: LaneCore) -> tuple[str, Actor]:
     """Turn a policy, an artefact folder or ``baseline:NAME`` into a name and an actor for ``core``.
 
     Raises:
@@ -351,8 +352,8 @@ def evaluate(
     if not chosen:
         raise PolicyError("policies: got none; allowed: one or more")
     loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
-    core = RouterCore(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
-    clustered = loaded.tasks.kind == "table"  # type: ignore[attr-defined]
+    core = make_core(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
+    clustered = isinstance(loaded, RouterScenario) and loaded.tasks.kind == "table"
     ceiling, bounds = ceiling_of(core), hindsight_bounds(core, episodes, seed)
     rows: list[PolicyResult] = []
     taken: set[str] = set()
@@ -364,7 +365,7 @@ def evaluate(
             name += "'"
         taken.add(name)
         told = None if progress is None else (lambda done, name=name: progress(name, done))
-        rows.append(summarise(name, play(actor, core, episodes, seed, told), clustered, core.config_names))
+        rows.append(summarise(name, play(actor, core, episodes, seed, told), clustered, core.usage_names))
     first = rows[0].records
     assert first is not None
     clusters = first.group if clustered else None

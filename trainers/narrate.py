@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from ..envs.router_core import RouterCore
+from ..envs.lanes import LaneCore
 from .baselines import Actor
 from .episode_events import EpisodeRecorder, Span
 from .evaluation import action_draws
@@ -34,7 +34,7 @@ class Story:
     spans: list[Span] = field(default_factory=list)
 
 
-def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
+def tell(actor: Actor, core: LaneCore, seed: int, episode: int = 0) -> Story:
     """Play episode ``episode`` of ``seed`` on a one-lane core and tell it.
 
     Args:
