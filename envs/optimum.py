@@ -106,6 +106,8 @@ def ceiling_of(core: LaneCore) -> float | None:
     boxes = boxes_of(core)
     if boxes is not None:
         return boxes.value
+    if not isinstance(core, RouterCore):
+        return None
     try:
         return optimum_of(core).value
     except PolicyError:
