@@ -178,6 +178,8 @@ def test_right_hand_overs_count_when_asked_for() -> None:
             quality=quality,
         )  # fmt: skip
         found[quality] = [point.success.value for point in frontier.curves[0].points]
+        # a person costs $2 and 128 s
+        assert frontier.reference == ((0.8125, 74.0) if quality == "success" else (2.8125, 202.0))
     assert found == {"success": [0.0, 0.0], "resolved": [1.0, 1.0]}
 
 
