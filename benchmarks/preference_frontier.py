@@ -14,6 +14,7 @@ from __future__ import annotations
 import argparse
 import json
 import os
+import sys
 import tempfile
 import time
 from collections.abc import Sequence
@@ -126,6 +127,7 @@ def main() -> None:
     for seed in range(arguments.seeds):
         curves = train_all(seed, arguments.steps, sweep.values, arguments.entropy, arguments.full, arguments.workers)
         frontiers[seed] = evaluate_frontier(curves, SCENARIO, sweep=sweep, episodes=arguments.episodes)
+        print(f"seed {seed}: {time.perf_counter() - start:.0f} s", file=sys.stderr)
     if arguments.json:
         rows = [
             {"seed": seed, "against": curve.name,

@@ -182,7 +182,8 @@ class _Stage:
             given = {name: array[:, None] for name, array in core.preference_source.sample(calls.keys).items()}
             price = calls.cost_usd
             if isinstance(reward, WeightedSum):
-                price = given["per_usd"] * calls.cost_usd + given["per_s"] * calls.latency_s
+                per_usd = np.maximum(given["per_usd"], 1e-9)  # of equal worth the cheaper one, where dollars are free
+                price = per_usd * calls.cost_usd + given["per_s"] * calls.latency_s
             fits = calls.right & (price < prize)
             if core.ends_on_budget:
                 fits &= calls.cost_usd < given["budget_usd"]
