@@ -59,6 +59,7 @@ class RouterEnv(LaneEnv):
     | ``<configuration>.last_status`` | code | how its last call ended (:class:`brownout.faults.Status`) |
     | ``<configuration>.best_score`` | score | -1 never judged, 0 rejected, 1 accepted |
     | ``<configuration>.since_failure``, ``.retry_in`` | s | time since a visible failure, until ``Retry-After`` |
+    | ``log_per_usd``, ``log_budget_left``, ... | log10 of the unit | for each preference that the scenario names |
 
     ## Rewards
     ``accuracy * [right answer submitted] - per_usd * cost - per_s * time - late_per_s * late time

@@ -21,7 +21,7 @@ from brownout.trainers.evaluation import play
 ROOT = Path(__file__).resolve().parent.parent
 PROMISED = {
     "textbook", "support-desk", "browsecomp", "provider-outage", "flaky-api", "price-surge", "judge-drift",
-    "overnight-loop",
+    "overnight-loop", "operating-points",
 }  # fmt: skip
 library = pytest.mark.parametrize("name", builtin_scenarios())
 
