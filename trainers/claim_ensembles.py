@@ -44,26 +44,27 @@ def ensemble_against_repeats(evidence: Evidence) -> tuple[Figure, ...]:
 def _both_plans(runs: KnownRuns) -> tuple[dict[str, PlanFigures], dict[str, PlanFigures]]:
     """Best model four times, and the mix, each in parallel and in sequence, on tasks they were not chosen on."""
     fold = fold_of_queries(len(runs.right), FOLDS, 0)
-    parts: list[tuple[I64, dict[str, PlanFigures], dict[str, PlanFigures]]] = []
+    tests: list[I64] = []
+    many: list[dict[str, PlanFigures]] = []
+    mixed: list[dict[str, PlanFigures]] = []
     for f in range(FOLDS):
         fit, test = np.flatnonzero(fold != f), np.flatnonzero(fold == f)
-        chosen_on = runs.at(fit[:FEW])
+        chosen_on, part = runs.at(fit[:FEW]), runs.at(test)
         best = int(chosen_on.rate.mean(axis=0).argmax())
         mix = cheapest_mix(chosen_on, float(success_at(chosen_on, 4)[:, best].mean()))
-        part = runs.at(test)
-        parts.append((test, _two_ways(part, [best] * 4), _two_ways(part, mix)))
-    order = np.argsort(np.concatenate([test for test, _, _ in parts]), kind="stable")
+        tests.append(test)
+        many.append(_two_ways(part, [best] * 4))
+        mixed.append(_two_ways(part, mix))
+    order = np.argsort(np.concatenate(tests), kind="stable")
 
-    def whole(which: int) -> dict[str, PlanFigures]:
-        return {
-            way: PlanFigures(*(
-                np.concatenate([getattr(part[which][way], name) for part in parts])[order]
-                for name in ("success", "cost_usd", "cost_uncancelled_usd", "latency_s")
-            ))
-            for way in ("parallel", "sequence")
-        }  # fmt: skip
+    def whole(parts: list[dict[str, PlanFigures]], way: str) -> PlanFigures:
+        def by_task(name: str) -> F64:
+            return np.concatenate([getattr(part[way], name) for part in parts])[order]
 
-    return whole(1), whole(2)
+        return PlanFigures(*map(by_task, ("success", "cost_usd", "cost_uncancelled_usd", "latency_s")))
+
+    ways = ("parallel", "sequence")
+    return {way: whole(many, way) for way in ways}, {way: whole(mixed, way) for way in ways}
 
 
 def _two_ways(part: KnownRuns, members: Sequence[int]) -> dict[str, PlanFigures]:
