@@ -84,7 +84,7 @@ def cheapest_mix(runs: KnownRuns, success: float, largest: int = 4) -> list[int]
     """
     miss, cost = 1.0 - runs.rate, runs.cost_usd.mean(axis=(0, 2))
     best: tuple[bool, float, list[int]] = (False, -np.inf, [])
-    for size in range(2, largest + 1):
+    for size in range(2, min(largest, len(runs.configs)) + 1):
         sets = np.array(list(combinations(range(len(runs.configs)), size)))
         for chunk in np.array_split(sets, max(1, len(sets) // 8000)):
             reached = 1.0 - miss[:, chunk].prod(axis=2).mean(axis=0)

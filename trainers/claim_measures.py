@@ -42,6 +42,8 @@ def four_small_runs(evidence: Evidence) -> tuple[Figure, ...]:
     figures = []
     for runs in evidence.sources:
         once, four, fits = runs.rate, success_at(runs, 4), _cheaper_four(runs)
+        if not fits.any():
+            continue
         count = int(fits.sum())
 
         def share(q: I64, once: F64 = once, four: F64 = four, fits: NDArray[np.bool_] = fits) -> float:
@@ -60,8 +62,9 @@ def four_small_runs(evidence: Evidence) -> tuple[Figure, ...]:
         figures.append(mean_figure(f"success, four of the small minus one of the large: {names}, chosen on other tasks",
                                    runs, gain, "points"))  # fmt: skip
         figures.append(ratio_figure("its cost, all four paid", runs, money[:, 0], money[:, 1]))
-        best, *_ = _cross(runs, lambda part, fits=fits: _best_pair(part, fits, strongest=True), _gain_of_pair)
-        figures.append(mean_figure("the same against the best model of all", runs, best, "points"))
+        if all(fits[:, half.rate.mean(axis=0).argmax()].any() for half in map(runs.at, halves(len(once)))):
+            best, *_ = _cross(runs, lambda part, fits=fits: _best_pair(part, fits, strongest=True), _gain_of_pair)
+            figures.append(mean_figure("the same against the best model of all", runs, best, "points"))
     return tuple(figures)
 
 
