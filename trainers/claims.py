@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
@@ -114,12 +115,17 @@ def to_markdown(findings: Sequence[Finding], evidence: Evidence) -> str:
         claim = finding.claim
         ours = "<br>".join(f"{f.text}, {f.where}" for f in _headline(finding)) or "not measured"
         agrees = "<br>".join(finding.verdicts) or "open"
-        lines.append(f"| [{claim.claim}](#{claim.id}) | {claim.published} | {ours} | {agrees} |")
+        lines.append(f"| [{claim.claim}](#{_anchor(claim.claim)}) | {claim.published} | {ours} | {agrees} |")
     for finding in findings:
         lines += ["", *_section(finding)]
     lines += ["", "## Measured with", "", "| what | value |", "| --- | --- |"]
     lines += [stamp(name, value) for name, value in stamps(evidence).items()]
     return "\n".join(lines) + "\n"
+
+
+def _anchor(heading: str) -> str:
+    """The anchor that Markdown viewers give a heading."""
+    return re.sub(r"[^\w\- ]", "", heading.lower()).strip().replace(" ", "-")
 
 
 def _headline(finding: Finding) -> list[Figure]:
@@ -133,7 +139,7 @@ def _headline(finding: Finding) -> list[Figure]:
 def _section(finding: Finding) -> list[str]:
     claim = finding.claim
     lines = [
-        f'<a id="{claim.id}"></a>', "", f"## {claim.claim}", "",
+        f"## {claim.claim}", "",
         f"**Published:** {claim.published}. {claim.source}. {claim.note}", "",
         f"**How:** {claim.how}", "",
     ]  # fmt: skip
