@@ -174,22 +174,24 @@ class Goodness:
         def number(value: Any) -> float:
             return float("nan") if value is None else float(value)
 
-        def floats(row: Mapping[str, Any], *names: str) -> list[float]:
-            return [number(row[name]) for name in names]
-
         def rival(row: Mapping[str, Any]) -> Rival:
-            low = row["ahead"]
-            ahead = Difference(*floats(low, "value", "low", "high"), int(low["n"]),
-                               *floats(low, "p_value", "smallest_detectable"))  # fmt: skip
+            gap = row["ahead"]
+            ahead = Difference(
+                number(gap["value"]), number(gap["low"]), number(gap["high"]), int(gap["n"]), number(gap["p_value"]),
+                number(gap["smallest_detectable"]),
+            )  # fmt: skip
             return Rival(str(row["name"]), number(row["log_likelihood"]), ahead)
 
+        def check(row: Mapping[str, Any]) -> Check:
+            return Check(
+                str(row["kind"]), str(row["config"]), str(row["what"]), number(row["recorded"]), number(row["low"]),
+                number(row["high"]), number(row["simulated"]),
+            )  # fmt: skip
+
         held = data["held_out"]
-        checks = tuple(
-            Check(str(c["kind"]), str(c["config"]), str(c["what"]), *floats(c, "recorded", "low", "high", "simulated"))
-            for c in data["checks"]
-        )
         return cls(
-            checks, number(held["log_likelihood_per_query"]), tuple(map(rival, held["rivals"])),
+            tuple(map(check, data["checks"])), number(held["log_likelihood_per_query"]),
+            tuple(map(rival, held["rivals"])),
             int(held["train_queries"]), int(held["test_queries"]), int(data["simulated_tasks"]),
         )  # fmt: skip
 
