@@ -91,16 +91,21 @@ class Fields(Services):
     """
 
     facts: tuple[FieldFacts, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, facts: Iterable[FieldFacts]) -> Self:
+    def of(cls, facts: Iterable[FieldFacts], elsewhere: Iterable[str] = ()) -> Self:
         """Return the fields described by ``facts``.
+
+        Args:
+            facts: the fields.
+            elsewhere: names of fields that exist and are not among these; patterns may match them alone.
 
         Raises:
             FaultError: if a field is there twice or names another one that is not there.
         """
         facts = tuple(facts)
-        fields = cls(tuple(f.path for f in facts), tuple(f.kind for f in facts), facts)
+        fields = cls(tuple(f.path for f in facts), tuple(f.kind for f in facts), facts, tuple(elsewhere))
         for fact in facts:
             for other in (*fact.sources, fact.pair, fact.unit):
                 if other is not None:
@@ -160,6 +165,10 @@ class Fields(Services):
         """Columns that each derived field's value needs."""
         return tuple(tuple(self.index(name, fact.kind) for name in fact.sources) for fact in self.facts)
 
+    def knows(self, name: str) -> bool:
+        """Return whether ``field`` or ``kind.field`` is a field of any kind."""
+        return any(name in (known, known.partition(".")[2]) for known in (*self.names, *self.elsewhere))
+
     def _columns(self, named: Callable[[FieldFacts], str | None]) -> I64:
         names = [(named(fact), fact.kind) for fact in self.facts]
         return np.array([NONE if name is None else self.index(name, kind) for name, kind in names], dtype=np.int64)
@@ -179,7 +188,7 @@ class Fields(Services):
             FaultError: if nothing matches, naming the fields there are.
         """
         hit = np.array([fnmatchcase(name, pattern) for name in self.names], dtype=np.bool_)
-        if not hit.any():
+        if not hit.any() and not any(fnmatchcase(name, pattern) for name in self.elsewhere):
             raise FaultError(f"on({pattern!r}) matches no field; fields: {', '.join(self.names)}")
         return np.tile(hit, (len(Verb), 1))
 

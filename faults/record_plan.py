@@ -71,15 +71,13 @@ class BoundRecordPlan:
     """The effects on records of a fault plan, bound to fields; made by :meth:`FaultPlan.bind_records`.
 
     Args:
-        faults: the faults, in the order of the plan.
-        reaches: ``(F,)`` fields that each can strike.
+        reaches: the faults in the order of the plan, each with the ``(F,)`` mask of fields it can strike.
         fields: the fields.
         intensity: scales every fault, above 0.
     """
 
-    def __init__(
-        self, faults: Sequence[PlannedFault], reaches: Sequence[Mask], fields: Fields, intensity: float
-    ) -> None:
+    def __init__(self, reaches: Sequence[tuple[PlannedFault, Mask]], fields: Fields, intensity: float) -> None:
+        faults = [fault for fault, _ in reaches]
         self.fields = fields
         self.intensity = intensity
         self.fault_ids = tuple(fault.id for fault in faults)
@@ -98,7 +96,7 @@ class BoundRecordPlan:
             if intensity > 1.0 and planned.trigger.is_certain():
                 effect = effect.strengthened(intensity)
             low, high = (table[0] for table in trigger.bounds(fields))
-            own = reaches[index].nonzero()[0]
+            own = reaches[index][1].nonzero()[0]
             by_field = stream_ids([f"fault.{planned.id}@{name}" for name in fields.names])
             by_kind = stream_ids([f"fault.{planned.id}@{kind}" for kind in fields.families])
             try:

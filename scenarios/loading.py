@@ -19,12 +19,13 @@ from .places import Place, Source, explain, read_nodes
 from .schema import RouterScenario, Scenario
 
 LIBRARY = Path(__file__).parent
+RECORDS_SUFFIX = ".records.yaml"
 KINDS: dict[str, type[Scenario]] = {"router": RouterScenario}
 
 
 def builtin_scenarios() -> list[str]:
     """Names of the scenarios that come with the package."""
-    return sorted(path.stem for path in LIBRARY.glob("*.yaml"))
+    return sorted(path.stem for path in LIBRARY.glob("*.yaml") if not path.name.endswith(RECORDS_SUFFIX))
 
 
 def load_scenario(source: str | Path | Mapping[str, Any] | Scenario, overrides: Iterable[str] = ()) -> Scenario:

@@ -175,7 +175,7 @@ def _fields(loc: Sequence[int | str], model: type[BaseModel]) -> tuple[list[str]
     for part in loc:
         text = str(part)
         options = _models(current)
-        tagged = [m for m in options if "kind" in m.model_fields and m.model_fields["kind"].default == text]
+        tagged = [m for m in options if text in (f.default for n, f in m.model_fields.items() if n in ("kind", "type"))]
         if len(options) > 1 and tagged:  # the tag of a union, not a key
             current = parent = tagged[0]
             continue
