@@ -84,6 +84,8 @@ class BoundRecordPlan:
         """Ids of the faults; ``Cells.dirt`` holds 1 + the index in here."""
         self.effect_names = tuple(fault.effect.name for fault in faults)
         """Names of their effects, in the same order."""
+        self.first_codes = [code for code, fault in enumerate(faults, 1) if _effect(fault).first]
+        """What ``Cells.dirt`` holds where second versions of records disagree."""
         columns: list[I64] = []
         streams: list[U64] = []
         limits: list[NDArray[np.uint64]] = []
@@ -158,7 +160,7 @@ class BoundRecordPlan:
     def _add_what_stands_elsewhere(self, cells: Cells) -> None:
         """A dirty value is repairable if a second version of the record holds it, or clean fields give it."""
         fields, dirty = cells.fields, cells.dirt != 0
-        in_conflict = np.isin(cells.dirt, [active.code for active in self._active if active.effect.first])
+        in_conflict = np.isin(cells.dirt, self.first_codes)
         if cells.copied.any():
             cells.repairable |= dirty & ~in_conflict & cells.copied.take(fields.kind, axis=1)
         for column in fields.derived.nonzero()[0].tolist():

@@ -120,10 +120,12 @@ class Street(FieldValues):
         locales = self.source.locales
         streets = [pool(locale, "street_name", self.spec.pool) for locale in locales]
         numbers = np.array([str(n) for n in range(1, 200)], dtype=object)
-        pairs = [
-            (numbers, " " + s) if number_first(k) else (s, " " + numbers) for k, s in zip(locales, streets, strict=True)
-        ]
-        self.left, self.right = Mixed([pair[0] for pair in pairs]), Mixed([pair[1] for pair in pairs])
+        left, right = [], []
+        for locale, street in zip(locales, streets, strict=True):
+            first, second = (numbers, street) if number_first(locale) else (street, numbers)
+            left.append(first)
+            right.append(np.add(" ", second, dtype=object))
+        self.left, self.right = Mixed(left), Mixed(right)
 
     def values(self, block: Block) -> Values:
         """Return the values of a block."""
