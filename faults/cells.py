@@ -249,6 +249,8 @@ class Cells:
 class Struck:
     """The ``m`` cells of a grid that a fault's trigger selected, sorted by record, and the words to mark them.
 
+    Cells that an earlier fault made dirty are among them and stay as they are, whatever is said about them.
+
     Args:
         cells: the whole grid.
         code: what to write into ``Cells.dirt``.
@@ -256,14 +258,13 @@ class Struck:
         column: ``(m,)`` field of each cell.
     """
 
-    __slots__ = ("cells", "code", "column", "hit", "row")
+    __slots__ = ("cells", "code", "column", "row")
 
     def __init__(self, cells: Cells, code: int, row: I64, column: I64) -> None:
         self.cells = cells
         self.code = code
         self.row = row
         self.column = column
-        self.hit = np.zeros(row.size, dtype=np.bool_)
 
     def __len__(self) -> int:
         return self.row.size
@@ -311,13 +312,13 @@ class Struck:
                 a second version of the record, or derived from other fields) is added by the plan.
             where: ``(m,)`` the cells to mark, None for all.
         """
-        chosen = np.ones(len(self), dtype=np.bool_) if where is None else where
-        self.hit |= chosen
-        self._write(self.column, visible, repairable, chosen)
+        chosen = ~self.dirty_at(self.column)
+        self._write(self.column, visible, repairable, chosen if where is None else chosen & where)
 
     def touch(self, columns: I64, visible: Any = False, repairable: Any = True, where: Mask | None = None) -> None:
-        """Make other cells of the same records dirty as well, one per struck cell; dirty ones stay as they are."""
+        """Make other cells of the same records dirty as well, one per cell that this fault has marked."""
         chosen = (columns != NONE) & ~self.dirty_at(columns)
+        chosen &= self.cells.dirt[self.row, self.column] == self.code
         self._write(columns, visible, repairable, chosen if where is None else chosen & where)
 
     def _write(self, columns: I64, visible: Any, repairable: Any, chosen: Mask) -> None:

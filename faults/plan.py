@@ -263,14 +263,15 @@ class FaultPlan:
                 is not a finite number >= 0.
         """
         _check_intensity(intensity)
+        names = tuple(names or ())
         reaches = [(fault, fault.field_reach(fields, may_miss)) for fault in self.of(RecordEffect).faults]
         reaches = [(fault, mask) for fault, mask in reaches if mask.any()]
         for fault, _ in reaches:
             with _blame(fault.where, fault.effect.name):
-                check_names(fault.trigger, names or ())
+                check_names(fault.trigger, names)
         if not reaches or intensity == 0:
             return None
-        return BoundRecordPlan(reaches, fields, float(intensity))
+        return BoundRecordPlan(reaches, fields, float(intensity), names)
 
 
 def _check_intensity(intensity: Any) -> None:

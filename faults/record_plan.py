@@ -33,9 +33,9 @@ _UNIT = 2.0**-53
 class _Scope:
     """Hands a fault's trigger its streams; ``sticky`` draws once per record, so streams go by kind."""
 
-    def __init__(self, fault_id: str, fields: Fields) -> None:
+    def __init__(self, fault_id: str, fields: Fields, names: Sequence[str]) -> None:
         self.services: Services = fields
-        self.world: World = EmptyWorld()
+        self.world: World = _Names(names)
         self._id = fault_id
         self._asked: Counter[str] = Counter()
 
@@ -50,6 +50,13 @@ class _Scope:
     def service_streams(self, name: str) -> U64:
         base = self.stream(name)
         return stream_ids(self.services.families) ^ np.uint64(base)
+
+
+class _Names(EmptyWorld):
+    """A world of which only the names are known; values come with the cells."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
 
 
 @dataclass
@@ -74,9 +81,16 @@ class BoundRecordPlan:
         reaches: the faults in the order of the plan, each with the ``(F,)`` mask of fields it can strike.
         fields: the fields.
         intensity: scales every fault, above 0.
+        names: the quantities that conditions may read of a record.
     """
 
-    def __init__(self, reaches: Sequence[tuple[PlannedFault, Mask]], fields: Fields, intensity: float) -> None:
+    def __init__(
+        self,
+        reaches: Sequence[tuple[PlannedFault, Mask]],
+        fields: Fields,
+        intensity: float,
+        names: Sequence[str] = (),
+    ) -> None:
         faults = [fault for fault, _ in reaches]
         self.fields = fields
         self.intensity = intensity
@@ -102,7 +116,7 @@ class BoundRecordPlan:
             by_field = stream_ids([f"fault.{planned.id}@{name}" for name in fields.names])
             by_kind = stream_ids([f"fault.{planned.id}@{kind}" for kind in fields.families])
             try:
-                hazard = None if (low == high)[own].all() else trigger.compile(_Scope(planned.id, fields))
+                hazard = None if (low == high)[own].all() else trigger.compile(_Scope(planned.id, fields, names))
             except FaultError as error:
                 raise FaultError(f"{planned.where} ({effect.name}): {error}") from None
             columns.append(own)
@@ -141,13 +155,12 @@ class BoundRecordPlan:
 
     def _strike_one(self, active: _Active, cells: Cells, keys: U64, row: I64, place: I64, bits: U64) -> None:
         column = self._columns.take(place)
-        keep = cells.dirt[row, column] == 0
         if active.hazard is not None:
             hazard = active.hazard(CellContext(cells, row, column, keys))
-            keep &= bits[row, place] * _UNIT < hazard * active.factor
-        row, column = row[keep], column[keep]
-        if not row.size:
-            return
+            keep = bits[row, place] * _UNIT < hazard * active.factor
+            row, column = row[keep], column[keep]
+            if not row.size:
+                return
         draw = CellDraw(keys.take(row), active.streams.take(column), active.kind_streams.take(column))
         try:
             active.effect.strike(Struck(cells, active.code, row, column), draw)
