@@ -242,15 +242,16 @@ def test_every_effect_has_cases() -> None:
     assert ours == set(NAMES)
 
 
-@pytest.mark.parametrize("field", [name for name in AT if name != "person.id"])
-@pytest.mark.parametrize("name", NAMES)
+def strikes(name: str, facts: FieldFacts) -> bool:
+    cls = lookup(name)
+    assert issubclass(cls, RecordEffect)
+    return facts.type in cls.allowed_fields and (name != "swapped-fields" or facts.pair is not None)
+
+
+@pytest.mark.parametrize(("name", "field"), [(n, f.path) for n in NAMES for f in FACTS if strikes(n, f)])
 def test_a_struck_cell_always_differs(name: str, field: str) -> None:
     """Whatever the value, even where the effect has nothing to work with."""
-    cls = lookup(name)
     facts = FACTS[AT[field]]
-    assert issubclass(cls, RecordEffect)
-    if facts.type not in cls.allowed_fields or (name == "swapped-fields" and facts.pair is None):
-        pytest.skip("not a field it can strike")
     samples = {
         FieldType.EMAIL: "a@example.org", FieldType.PHONE: "+1-2", FieldType.DATE: "1900-01-01",
         FieldType.STAMP: "2024-01-01T00:00:00Z", FieldType.AMOUNT: "0.00", FieldType.INTEGER: "0",
