@@ -56,7 +56,7 @@ def records(
     truth = target.with_name(f"{target.stem}.truth{target.suffix}") if truth is None else truth
     job = RecordJob(loaded, kind, mess, intensity, seed, _locales(locale), format_of(target), format_of(truth))
     columns = (TextColumn("{task.description}"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=err, transient=True, disable=quiet or as_json) as progress:
+    with Progress(*columns, console=err, transient=True, disable=quiet or as_json or not err.is_terminal) as progress:
         task = progress.add_task("records", total=rows)
         summary = write_records(
             job, rows, target, truth, workers=workers, progress=lambda done: progress.advance(task, done)

@@ -48,7 +48,7 @@ def _faker(locale: str) -> Any:
         near = difflib.get_close_matches(locale, AVAILABLE_LOCALES, n=3, cutoff=0.5)
         hint = f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
         raise RecordError(
-            f"locales.{locale}: Faker has no locale {locale!r}{hint} Allowed: {len(AVAILABLE_LOCALES)} locales "
+            f"locales.{locale}: Faker has no locale {locale!r}{hint or ';'} it has {len(AVAILABLE_LOCALES)}, "
             f"such as en_US, de_DE, fr_FR, ja_JP"
         ) from None
 
