@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PolicyError
+from ..faults import BoundPlan, GradedPlan
 from ..rewards import compile_reward
 from ..scenarios.columns import Column
 from ..scenarios.loading import load_scenario
@@ -74,6 +75,7 @@ class LaneCore(ABC):
     observation_columns: tuple[Column, ...]
     component_names: ClassVar[tuple[str, ...]]
     outcome_names: ClassVar[tuple[str, ...]]
+    plan: BoundPlan | GradedPlan | None
     _saved: ClassVar[tuple[str, ...]] = ("seeds", "episodes", "keys", "steps")
 
     def __init__(
@@ -132,6 +134,23 @@ class LaneCore(ABC):
             raise PolicyError(f"seed: got {bad[0]}; allowed: 0 to 2**64 - 1")
         self.seeds[lanes] = np.array(numbers, dtype=np.uint64)
         self.episodes[lanes] = -1
+
+    def grade(self, lanes: I64, scales: Any) -> None:
+        """Let the next episodes of ``lanes`` have fault intensities of their own; call it before :meth:`begin`.
+
+        Args:
+            lanes: ``(m,)`` lanes between two episodes.
+            scales: what multiplies the core's intensity, one number or one per lane, in steps of 0.05; 0 is the
+                episode without faults.
+
+        Raises:
+            FaultError: if a scale is not a number from 0 to 100.
+        """
+        if self.plan is None:
+            return
+        if not isinstance(self.plan, GradedPlan):
+            self.plan = GradedPlan(self.plan)
+        self.plan.assign(lanes, scales)
 
     def begin(self, lanes: I64, episodes: I64 | int | None = None) -> None:
         """Start the next episode of ``lanes``, or the one with the given index."""

@@ -14,6 +14,7 @@ from .catalogue import describe_faults
 from .cells import CellContext, Cells, FieldFacts, Fields, FieldType, Struck
 from .compose import And, Context, Not, Or, Trigger, known_triggers, register_trigger
 from .draws import Draw
+from .graded import GradedPlan
 from .grammar import parse_trigger
 from .log import InjectionLog
 from .plan import FaultPlan, PlannedFault, parameter_schema
@@ -64,6 +65,7 @@ __all__ = [
     "FieldFacts",
     "FieldType",
     "Fields",
+    "GradedPlan",
     "InjectionLog",
     "Memory",
     "Metadata",

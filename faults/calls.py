@@ -111,6 +111,7 @@ class Calls:
         pass_probability: ``(n,)`` judge calls: probability that the verdict is "accept".
         retry_after_s: ``(n,)`` seconds after which the server invites a retry; 0 means it does not say.
         concurrent: ``(n,)`` calls of the same family already running in that lane.
+        quality: ``(n,)`` hidden quality of the answer in [0, 1], where the scenario has it.
         memory: what the fault remembers per lane, set while it strikes.
     """
 
@@ -128,6 +129,7 @@ class Calls:
     retry_after_s: F64
     concurrent: I64
     memory: Memory | None = None
+    quality: F64 | None = None
 
     @classmethod
     def place(
@@ -187,6 +189,7 @@ class Calls:
             self.retry_after_s.take(rows),
             self.concurrent.take(rows),
             self.memory,
+            None if self.quality is None else self.quality.take(rows),
         )
 
     def assign(self, rows: NDArray[Any], sub: Calls) -> None:
@@ -198,6 +201,8 @@ class Calls:
         self.applied[rows] = sub.applied
         self.pass_probability[rows] = sub.pass_probability
         self.retry_after_s[rows] = sub.retry_after_s
+        if self.quality is not None:
+            self.quality[rows] = sub.quality
 
     # The vocabulary of effects. ``where`` is an (n,) mask; None means all rows.
 
@@ -221,7 +226,7 @@ class Calls:
         """
         mask: Any = True if where is None else where
         np.copyto(self.status, np.int8(status), where=mask)
-        np.copyto(self.right, False, where=mask)
+        self._ruin(mask)
         if latency_s is not None:
             np.copyto(self.latency_s, latency_s, where=mask)
         if applied is not True:
@@ -238,22 +243,29 @@ class Calls:
         np.copyto(self.cost_usd, self.cost_usd * factor, where=True if where is None else where)
 
     def spoil(self, where: Mask | None = None) -> Mask:
-        """Make the answer wrong without a sign of it; return the rows that were right before."""
-        hit = self.right.copy() if where is None else self.right & where
-        np.copyto(self.right, False, where=hit)
+        """Make the answer wrong without a sign of it; return the rows that were right (or of any quality) before."""
+        good = self.right if self.quality is None else self.quality > 0.0
+        hit = good.copy() if where is None else good & where
+        self._ruin(hit)
         return hit
 
     def skip(self, where: Mask | None = None) -> None:
         """Do nothing and report success: not applied, not billed, no right answer, status unchanged."""
         mask: Any = True if where is None else where
-        np.copyto(self.right, False, where=mask)
+        self._ruin(mask)
         np.copyto(self.applied, False, where=mask)
         np.copyto(self.cost_usd, 0.0, where=mask)
 
+    def _ruin(self, where: Any) -> None:
+        """Leave nothing right about the answer."""
+        np.copyto(self.right, False, where=where)
+        if self.quality is not None:
+            np.copyto(self.quality, 0.0, where=where)
+
     def sway(self, shift: Factor, where: Mask | None = None) -> None:
-        """Shift the probability that a judge accepts, kept within 0 and 1."""
+        """Shift the probability that a judge accepts (where answers have a quality: its score), within 0 and 1."""
         moved = np.minimum(np.maximum(self.pass_probability + shift, 0.0), 1.0)
         np.copyto(self.pass_probability, moved, where=True if where is None else where)
 
 
-CALL_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Calls) if field.name != "memory")
+CALL_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Calls) if field.name not in ("memory", "quality"))

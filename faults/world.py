@@ -22,8 +22,9 @@ class Services:
     """The services of an environment, in the order of ``Calls.service``.
 
     Args:
-        names: one name per service; ``judge`` and ``person`` have their own verbs.
+        names: one name per service; the judges and ``person`` have their own verbs.
         families: the provider family of each; a family shares outages, limits and capacity.
+        judges: names of the services that judge.
 
     Raises:
         FaultError: if the two differ in length or a name is there twice.
@@ -31,6 +32,7 @@ class Services:
 
     names: tuple[str, ...]
     families: tuple[str, ...]
+    judges: tuple[str, ...] = ("judge",)
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.families):
@@ -66,16 +68,16 @@ class Services:
     def placeable(self) -> NDArray[np.bool_]:
         """Return the ``(len(Verb), K)`` mask of calls that can occur.
 
-        Services called ``judge`` and ``person`` take judge calls and escalations and nothing else; where one
-        of them is missing, any service may take its calls.
+        Judges and the service called ``person`` take judge calls and escalations and nothing else; where there
+        is none of a kind, any service may take its calls.
         """
         mask = np.ones((len(Verb), len(self)), dtype=np.bool_)
-        for verb, name in ((Verb.JUDGE, "judge"), (Verb.ESCALATE, "person")):
-            if name in self.names:
-                column = self.names.index(name)
+        for verb, special in ((Verb.JUDGE, self.judges), (Verb.ESCALATE, ("person",))):
+            columns = np.isin(self.names, special)
+            if columns.any():
                 mask[verb] = False
-                mask[:, column] = False
-                mask[verb, column] = True
+                mask[:, columns] = False
+                mask[verb, columns] = True
         return mask
 
     def matching(self, pattern: str) -> NDArray[np.bool_]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..errors import BrownoutError, ScenarioError
 from ..faults import FaultPlan, Services
@@ -209,15 +209,30 @@ def _split(dotted: str, data: Any) -> list[str]:
     return [*keys, ""]
 
 
+def scenario_data(value: Any) -> Any:
+    """Plain data of a scenario, as a file would say it: :func:`load_scenario` makes an equal one of it.
+
+    A null is left out only where leaving it out means the same.
+    """
+    if isinstance(value, BaseModel):
+        known = type(value).model_fields
+        kept = ((name, item) for name, item in value if item is not None or known[name].get_default() is not None)
+        return {name: scenario_data(item) for name, item in kept}
+    if isinstance(value, dict):
+        return {name: scenario_data(item) for name, item in value.items()}
+    return [scenario_data(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 # ---------------------------------------------------------------- plans
 
 
 def services_of(scenario: Scenario) -> Services:
-    """The services that a fault plan can strike: the configurations, then ``judge`` and ``person``."""
+    """The services that a fault plan can strike: the configurations, then ``judge`` or the judges, and ``person``."""
     assert isinstance(scenario, RouterScenario)
-    names = (*scenario.portfolio, "judge", "person")
-    families = (*(entry.family for entry in scenario.portfolio.values()), "judge", "person")
-    return Services(names, families)
+    judges = tuple(scenario.panel) or ("judge",)
+    names = (*scenario.portfolio, *judges, "person")
+    families = (*(entry.family for entry in scenario.portfolio.values()), *judges, "person")
+    return Services(names, families, judges)
 
 
 def profile_names(scenario: Scenario) -> list[str]:

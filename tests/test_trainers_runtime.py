@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -466,6 +467,28 @@ def test_sampled_preferences_must_be_said() -> None:
     with pytest.raises(CallableError, match=r"per_usd: got 9.0; allowed: a number from 0.5 to 4"):
         run(runtime, preferences={"per_usd": 9.0})
     assert run(runtime, preferences={"per_usd": 2.0}).outcome == "abstained"
+
+
+def test_a_task_can_name_its_operating_point() -> None:
+    scenario = brownout.load_scenario("support-desk", ["preferences={per_usd: [0.5, 4], deadline_s: [10, 100]}"])
+    seen: list[Step] = []
+    runtime = Runtime("baseline:null", scenario, _answer, accept, observer=seen.append,
+                      features=lambda task: {"class": "faq", "difficulty_hint": 0.0},
+                      operating_point=lambda task: task["wants"],
+                      preferences={"per_usd": 1.0, "deadline_s": 20.0})  # fmt: skip
+    names = [column.name for column in runtime.observation_columns]
+    for wants, given, expected in (
+        ({}, None, (1.0, 20.0)),
+        ({"per_usd": 2.0}, None, (2.0, 20.0)),
+        ({"per_usd": 2.0, "deadline_s": 50.0}, {"per_usd": 4.0}, (4.0, 50.0)),
+    ):
+        run_simulated(runtime.solve({"id": 1, "wants": wants}, preferences=given))
+        shown = dict(zip(names, seen[-1].observation.tolist(), strict=True))
+        assert (shown["per_usd"], shown["deadline_left"]) == expected
+        assert shown["log_per_usd"] == pytest.approx(math.log10(expected[0]), abs=1e-6)
+        assert shown["log_deadline_left"] == pytest.approx(math.log10(expected[1]), abs=1e-6)
+    with pytest.raises(CallableError, match=r"per_usd: got 9.0; allowed: a number from 0.5 to 4"):
+        run_simulated(runtime.solve({"id": 1, "wants": {"per_usd": 9.0}}))
 
 
 def test_callables_of_every_kind_are_taken() -> None:

@@ -17,10 +17,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.hindsight import hindsight_bounds
-from ..envs.optimum import WeitzmanPolicy, ceiling_of
+from ..envs.optimum import ceiling_of
 from ..envs.router_core import RouterCore
 from ..envs.streams import stream_id, uniform
 from ..errors import PolicyError
+from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
 from . import statistics
@@ -30,6 +31,7 @@ from .statistics import Difference, Estimate
 F64 = NDArray[np.float64]
 _ACTION_STREAM = stream_id("policy.action")
 LANES = 512
+_QUANTILES = ("cost_quantiles", "latency_quantiles")
 
 
 @dataclass(frozen=True, eq=False)
@@ -43,8 +45,10 @@ class EpisodeRecords:
         outcome: ``(E,)`` index into ``outcome_names``.
         group: ``(E,)`` number of the query or task class.
         launches: ``(K,)`` calls placed per configuration, all episodes together.
+        opening: ``(E, 2)`` the first two actions, -1 where there was none.
         component_names: names of the components.
         outcome_names: names of the outcomes.
+        graded: whether answers have a quality, which then is the component ``accuracy``.
     """
 
     utility: F64
@@ -53,8 +57,10 @@ class EpisodeRecords:
     outcome: NDArray[np.int8]
     group: NDArray[np.int64]
     launches: NDArray[np.int64]
+    opening: NDArray[np.int64]
     component_names: tuple[str, ...]
     outcome_names: tuple[str, ...]
+    graded: bool = False
 
     def component(self, name: str) -> F64:
         """The ``(E,)`` sums of one component."""
@@ -72,8 +78,9 @@ def play(
     episodes: int,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    first: int = 0,
 ) -> EpisodeRecords:
-    """Play episodes ``0 ... episodes - 1`` of one seed and record them.
+    """Play episodes ``first ... first + episodes - 1`` of one seed and record them.
 
     A lane whose episode has ended takes the next number, so no lane idles; the records do not depend on how
     many lanes there are.
@@ -84,6 +91,7 @@ def play(
         episodes: number of episodes ``E``.
         seed: seed of all of them.
         progress: called with the number of finished episodes.
+        first: index of the first episode.
     """
     if episodes < 1:
         raise PolicyError(f"episodes: got {episodes!r}; allowed: 1 or more")
@@ -91,11 +99,11 @@ def play(
     utility, components = np.zeros(episodes), np.zeros((episodes, c))
     steps, outcome = np.zeros(episodes, np.int64), np.zeros(episodes, np.int8)
     group = np.zeros(episodes, np.int64)
-    launches = np.zeros(core.num_configs, np.int64)
+    launches, opening = np.zeros(core.num_configs, np.int64), np.full((episodes, 2), -1)
     running = np.arange(n)
     active = running < episodes
     core.seed(core.all_lanes, [seed] * n)
-    core.begin(core.all_lanes, running)
+    core.begin(core.all_lanes, running + first)
     group[running[active]] = core.source.group[active]
     following, finished = n, 0
     observation, mask = core.observe(), core.mask()
@@ -107,6 +115,10 @@ def play(
         episode = running[lanes]
         utility[episode] += core.reward[lanes]
         components[episode] += core.components[lanes]
+        early = steps[episode] < 2
+        if early.any():
+            begun = episode[early]
+            opening[begun, steps[begun]] = actions[lanes[early]]
         steps[episode] += 1
         ended = lanes[core.terminated[lanes] | core.truncated[lanes]]
         if ended.size:
@@ -117,22 +129,24 @@ def play(
             following += ended.size
             running[ended] = fresh
             active[ended] = fresh < episodes
-            core.begin(ended, fresh)
+            core.begin(ended, fresh + first)
             there = ended[active[ended]]
             group[running[there]] = core.source.group[there]
             if progress is not None:
                 progress(finished)
         observation, mask = core.observe(), core.mask()
     return EpisodeRecords(
-        utility, components, steps, outcome, group, launches, core.component_names, core.outcome_names
-    )
+        utility, components, steps, outcome, group, launches, opening, core.component_names, core.outcome_names,
+        core.graded,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PolicyResult:
     """One row of an evaluation: a policy's figures, each with its 95 % interval.
 
-    ``regret`` is the mean distance to the hindsight bound on the same episodes.
+    ``regret`` is the mean distance to the hindsight bound on the same episodes. ``quality`` is the mean quality of
+    what was delivered, 0 where nothing was; None where answers are right or wrong.
     """
 
     name: str
@@ -149,6 +163,7 @@ class PolicyResult:
     share_of_ceiling: float | None = None
     share_of_bound: float | None = None
     regret: Estimate | None = None
+    quality: Estimate | None = None
     against: Difference | None = None
     records: EpisodeRecords | None = field(default=None, repr=False, compare=False)
 
@@ -161,7 +176,7 @@ class Evaluation:
         rows: one per policy, in the order given.
         scenario: name of the scenario.
         scenario_hash: digest of the scenario.
-        profile: fault profile.
+        profile: fault profile, and which of its faults if not all.
         intensity: fault intensity.
         split: episodes' split.
         seed: seed of the episodes.
@@ -203,6 +218,46 @@ class Evaluation:
 
         return {key: plain(getattr(self, key)) for key in self.__dataclass_fields__}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Read :meth:`to_dict` back; null stands for an undefined number, and episodes are not kept.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing or of the wrong type.
+        """
+
+        def number(value: Any) -> float:
+            return float("nan") if value is None else float(value)
+
+        def estimate(row: Mapping[str, Any]) -> Estimate:
+            return Estimate(number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]))
+
+        def difference(row: Mapping[str, Any]) -> Difference:
+            ends = (number(row[name]) for name in ("value", "low", "high"))
+            return Difference(*ends, int(row["n"]), number(row["p_value"]), number(row["smallest_detectable"]))
+
+        def maybe(read: Callable[[Any], Any], value: Any) -> Any:
+            return None if value is None else read(value)
+
+        def result(row: Mapping[str, Any]) -> PolicyResult:
+            return PolicyResult(
+                name=str(row["name"]), episodes=int(row["episodes"]),
+                **{name: estimate(row[name]) for name in ("utility", "success", "cost_usd", "latency_s")},
+                **{name: {q: estimate(e) for q, e in row[name].items()} for name in _QUANTILES},
+                **{name: {k: number(v) for k, v in row[name].items()} for name in ("outcomes", "launches")},
+                steps=number(row["steps"]),
+                share_of_ceiling=maybe(float, row["share_of_ceiling"]),
+                share_of_bound=maybe(float, row["share_of_bound"]),
+                regret=maybe(estimate, row["regret"]), against=maybe(difference, row["against"]),
+            )  # fmt: skip
+
+        return cls(
+            rows=tuple(map(result, data["rows"])),
+            **{name: str(data[name]) for name in ("scenario", "scenario_hash", "profile", "split")},
+            intensity=float(data["intensity"]), seed=int(data["seed"]), ceiling=maybe(float, data["ceiling"]),
+            bound=maybe(float, data["bound"]), clusters=maybe(int, data["clusters"]),
+        )  # fmt: skip
+
     def to_json(self) -> str:
         """The table as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
@@ -222,8 +277,6 @@ def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
     text = str(policy)
     if text.startswith("baseline:"):
         name = text.removeprefix("baseline:")
-        if name == WeitzmanPolicy.name:
-            return name, WeitzmanPolicy(core)
         return name, make_baseline(name, core)
     from .artefact import load_policy
 
@@ -237,14 +290,14 @@ def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
 def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequence[str]) -> PolicyResult:
     """Condense records into a row; intervals are cluster-robust over queries when ``clustered``."""
     clusters = records.group if clustered else None
-    success = records.component("accuracy")
+    success = records.outcome == records.outcome_names.index("success")
     shares = np.bincount(records.outcome, minlength=len(records.outcome_names)) / len(records.outcome)
     calls = max(int(records.launches.sum()), 1)
     return PolicyResult(
         name=name,
         episodes=len(records.utility),
         utility=statistics.mean(records.utility, clusters),
-        success=statistics.proportion(success > 0, clusters),
+        success=statistics.proportion(success, clusters),
         cost_usd=statistics.mean(records.component("cost_usd"), clusters),
         latency_s=statistics.mean(records.component("latency_s"), clusters),
         cost_quantiles=statistics.percentiles(records.component("cost_usd")),
@@ -252,6 +305,7 @@ def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequ
         outcomes={o: float(s) for o, s in zip(records.outcome_names, shares, strict=True)},
         launches={k: float(v) / calls for k, v in zip(configs, records.launches.tolist(), strict=True)},
         steps=float(records.steps.mean()),
+        quality=statistics.mean(records.component("accuracy"), clusters) if records.graded else None,
         records=records,
     )
 
@@ -266,6 +320,8 @@ def evaluate(
     split: str = "eval",
     seed: int = 0,
     lanes: int = LANES,
+    only_faults: Sequence[str] = (),
+    without_faults: Sequence[str] = (),
     progress: Callable[[str, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate policies on the same episodes.
@@ -280,10 +336,13 @@ def evaluate(
         split: ``eval`` (default) or ``train``.
         seed: seed of the episodes; another one gives other episodes.
         lanes: lanes to play on; changes speed, not results.
+        only_faults: families, effects or ids of the faults to evaluate under; default: all of the profile.
+        without_faults: families, effects or ids of faults to leave out.
         progress: called with a policy's name and its finished episodes.
 
     Raises:
         PolicyError: if a policy cannot be resolved or there is none.
+        FaultError: if the profile has no such faults.
     """
     named: Mapping[str, Any] = policies if isinstance(policies, Mapping) else {}
     chosen = [policies]
@@ -291,7 +350,7 @@ def evaluate(
         chosen = list(policies.values()) if isinstance(policies, Mapping) else list(policies)
     if not chosen:
         raise PolicyError("policies: got none; allowed: one or more")
-    loaded = load_scenario(scenario)
+    loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
     core = RouterCore(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
     clustered = loaded.tasks.kind == "table"  # type: ignore[attr-defined]
     ceiling, bounds = ceiling_of(core), hindsight_bounds(core, episodes, seed)
@@ -310,6 +369,8 @@ def evaluate(
     assert first is not None
     clusters = first.group if clustered else None
     bound = None if bounds is None else float(bounds.mean())
+    for word, selectors in (("only", only_faults), ("without", without_faults)):
+        profile += f", {word} {' and '.join(selectors)}" if selectors else ""
     done = []
     for row in rows:
         assert row.records is not None

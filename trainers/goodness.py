@@ -8,7 +8,7 @@ that much too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -162,6 +162,36 @@ class Goodness:
             "simulated_tasks": self.tasks,
             "checks": [{**asdict(check), "inside": check.inside} for check in self.checks],
         }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Goodness:
+        """Read :meth:`to_dict` back, null standing for an undefined number.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing or of the wrong type.
+        """
+
+        def number(value: Any) -> float:
+            return float("nan") if value is None else float(value)
+
+        def floats(row: Mapping[str, Any], *names: str) -> list[float]:
+            return [number(row[name]) for name in names]
+
+        def rival(row: Mapping[str, Any]) -> Rival:
+            low = row["ahead"]
+            ahead = Difference(*floats(low, "value", "low", "high"), int(low["n"]),
+                               *floats(low, "p_value", "smallest_detectable"))  # fmt: skip
+            return Rival(str(row["name"]), number(row["log_likelihood"]), ahead)
+
+        held = data["held_out"]
+        checks = tuple(
+            Check(str(c["kind"]), str(c["config"]), str(c["what"]), *floats(c, "recorded", "low", "high", "simulated"))
+            for c in data["checks"]
+        )
+        return cls(
+            checks, number(held["log_likelihood_per_query"]), tuple(map(rival, held["rivals"])),
+            int(held["train_queries"]), int(held["test_queries"]), int(data["simulated_tasks"]),
+        )  # fmt: skip
 
 
 def goodness_of_fit(

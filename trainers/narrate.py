@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
 from ..envs.router_core import RouterCore
 from .baselines import Actor
+from .episode_events import EpisodeRecorder, Span
 from .evaluation import action_draws
 
 
@@ -22,6 +23,7 @@ class Story:
         outcome: how it ended.
         totals: sum of each objective component.
         injections: rows of the injection log, as plain dictionaries.
+        spans: calls, judgements and pauses with their times, in the order in which they ended.
     """
 
     lines: list[str]
@@ -29,6 +31,7 @@ class Story:
     outcome: str
     totals: dict[str, float]
     injections: list[dict[str, Any]]
+    spans: list[Span] = field(default_factory=list)
 
 
 def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
@@ -46,9 +49,12 @@ def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
     core.seed(core.all_lanes, [seed])
     core.begin(core.all_lanes, episode)
     utility, totals = 0.0, np.zeros(len(core.component_names))
+    recorder = EpisodeRecorder(core)
     while True:
-        actions = actor.act_batch(core.observe(), core.mask(), action_draws(actor, core))
-        core.advance(np.asarray(actions, dtype=np.int64))
+        actions = np.asarray(actor.act_batch(core.observe(), core.mask(), action_draws(actor, core)), dtype=np.int64)
+        recorder.before()
+        core.advance(actions)
+        recorder.after(int(actions[0]))
         utility += float(core.reward[0])
         totals += core.components[0]
         if core.terminated[0] or core.truncated[0]:
@@ -57,7 +63,8 @@ def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
     names = () if core.plan is None else rows.dtype.names or ()  # type: ignore[union-attr]
     injections = [{name: _plain(row[name]) for name in names} for row in rows]
     summary = dict(zip(core.component_names, totals.tolist(), strict=True))
-    return Story(core.timeline(), utility, core.outcome_names[core.outcome[0]], summary, injections)
+    outcome = core.outcome_names[core.outcome[0]]
+    return Story(core.timeline(), utility, outcome, summary, injections, recorder.spans)
 
 
 def _plain(value: Any) -> Any:
