@@ -18,6 +18,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_records import app as records_app
 from .cli_report import app as report_app
 from .cli_runs import app as runs_app
 from .errors import BrownoutError, PolicyError, WorkerError
@@ -37,6 +38,7 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
+app.add_typer(records_app)
 app.add_typer(report_app)
 out = Console()
 err = Console(stderr=True)

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaultError, TableError
-from ..faults.base import Stage
+from ..faults.base import CallEffect, Stage
 from ..faults.calls import Status
 from ..faults.registry import lookup
 from .fitting import Interval
@@ -201,7 +201,8 @@ def _parameters(runs: Runs, rows: Bools, answered: Bools, entry: Mapping[str, An
         if "latency_share" in known and usually:
             spec.setdefault("latency_share", round(min(1.0, waited / usually), 3))
         # an error that takes about as long as an answer takes the call's own time, with all its spread
-        slow = usually is not None and waited >= 0.5 * usually and cls.stage != Stage.ADMISSION
+        admitted = not (issubclass(cls, CallEffect) and cls.stage == Stage.ADMISSION)
+        slow = usually is not None and waited >= 0.5 * usually and admitted
         if "latency_s" in known:
             spec.setdefault("latency_s", None if slow else float(f"{waited:.4g}"))
         fit.waits[rows] = _as_usual(known) or ("latency_s" in spec and spec["latency_s"] is None)

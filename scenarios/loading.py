@@ -21,6 +21,7 @@ from .schema import RouterScenario, Scenario
 from .workflow_schema import WorkflowScenario
 
 LIBRARY = Path(__file__).parent
+RECORDS_SUFFIX = ".records.yaml"
 KINDS: dict[str, type[Scenario]] = {"router": RouterScenario, "workflow": WorkflowScenario}
 
 
@@ -30,7 +31,7 @@ def builtin_scenarios(env: str | None = None) -> list[str]:
     >>> "refund" in builtin_scenarios("workflow"), "refund" in builtin_scenarios("router")
     (True, False)
     """
-    names = sorted(path.stem for path in LIBRARY.glob("*.yaml"))
+    names = sorted(path.stem for path in LIBRARY.glob("*.yaml") if not path.name.endswith(RECORDS_SUFFIX))
     return names if env is None else [name for name in names if load_scenario(name).env == env]
 
 

@@ -105,6 +105,7 @@ COMMANDS = {
     ("runtime",): ["POLICY", "--scenario", "--calls", "MODULE:NAME", "--tasks", "--out", "--resume"],
     ("calibrate",): ["TABLE", "--out", "--class-column", "--mapping", "--picture"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
+    ("records",): ["SCHEMA", "--rows", "--kind", "--mess", "--intensity", "--out", "--truth", "--locale", "--workers"],
 }
 
 

@@ -122,13 +122,15 @@ def _faults(category: str) -> str:
     )
     parts = [overview]
     for e in effects:
-        others = [verb for verb in e["allowed_verbs"] if verb not in e["verbs"]]
-        also = f" (with `on(...)` also {_and(others)})" if others else ""
         when = f"`{e['when']}` by default" if e["when"] else "must be given"
-        facts = (
-            f"Strikes {_and(e['verbs'])} calls{also}. `when`: {when}. Stage: {e['stage']}. Phase: {e['phase']}. "
-            f"Disturbs: {e['disturbs']}. Ports: {_and(e['ports'])}."
-        )
+        if "fields" in e:
+            per = "one draw per record" if e["per"] == "record" else "one draw per cell"
+            facts = f"Strikes {_reach(e, 'fields')} fields. `when`: {when}; {per}."
+        else:
+            facts = (
+                f"Strikes {_reach(e, 'verbs')}. `when`: {when}. Stage: {e['stage']}. Phase: {e['phase']}. "
+                f"Disturbs: {e['disturbs']}. Ports: {_and(e['ports'])}."
+            )
         rows = [
             (code(p["name"]), _type(p["type"]), "required" if p["required"] else plain(p["default"]), tidy(p["help"]))
             for p in e["parameters"]
@@ -136,6 +138,14 @@ def _faults(category: str) -> str:
         parameters = table(("parameter", "type", "default", "meaning"), rows) if rows else "No parameters."
         parts.append(f"### {e['name']}\n\n{tidy(e['summary'])}.\n\n{facts}\n\n{parameters}")
     return "\n\n".join(parts)
+
+
+def _reach(effect: dict[str, Any], what: str) -> str:
+    """What an effect strikes by default, and what else it can."""
+    usual, allowed = effect[what], effect[f"allowed_{what}"]
+    others = [word for word in allowed if word not in usual]
+    also = f" (with `on(...)` also {_and(others)})" if others else ""
+    return f"{_and(usual)} calls{also}" if what == "verbs" else f"{_and(usual)}{also}"
 
 
 def _and(words: Sequence[str]) -> str:
@@ -148,6 +158,49 @@ def _type(text: str) -> str:
         return " or ".join(code(word.strip(" '")) for word in text[8:-1].split(","))
     words = {"float": "number", "int": "whole number", "str": "text", "None": "none", "Status": "status"}
     return " or ".join(words.get(part, part) for part in text.split(" | "))
+
+
+def record_fields() -> str:
+    """Every type of field of a schema of records."""
+    from brownout.scenarios import RecordSchema
+
+    schema = RecordSchema.model_json_schema()
+    known = schema["$defs"]
+    common = {"type", "required", "pair"}
+    rows: list[tuple[object, ...]] = []
+    for name, part in known.items():
+        if "type" not in part.get("properties", {}):
+            continue
+        tag = part["properties"]["type"]["const"]
+        options = []
+        for field, spec in part["properties"].items():
+            if field in common:
+                continue
+            default = "" if field in part.get("required", []) else f", default {_written(spec.get('default'))}"
+            options.append(f"{code(field)}: {required(spec, 'description', name)}{default}")
+        text = tidy(" ".join(part["description"].split("\n\n")[0].split()))
+        rows.append((code(tag), text, "; ".join(options) or "none"))
+    return table(("type", "holds", "options"), sorted(rows))
+
+
+def record_library() -> str:
+    """The built-in schemas of records."""
+    from brownout.scenarios import builtin_record_schemas, load_record_schema
+
+    rows = []
+    for name in builtin_record_schemas():
+        schema = load_record_schema(name)
+        told = tidy(" ".join(schema.description.split()))
+        kinds = ", ".join(f"{kind} ({len(spec.fields)})" for kind, spec in schema.kinds.items())
+        rows.append((code(name), told, kinds, ", ".join(schema.locales), ", ".join(schema.profiles)))
+    return table(("schema", "what it is", "kinds (fields)", "locales", "profiles"), rows)
+
+
+def truth_columns() -> str:
+    """The columns of the truth about a messy table."""
+    from brownout.scenarios.record_files import TRUTH_COLUMNS
+
+    return table(("column", "meaning"), [(code(name), meaning) for name, meaning in TRUTH_COLUMNS.items()])
 
 
 def triggers() -> str:
@@ -400,6 +453,10 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "faults-services": lambda: _faults("services"),
     "faults-latency": lambda: _faults("latency"),
     "faults-portfolio": lambda: _faults("portfolio"),
+    "faults-records": lambda: _faults("records"),
+    "record-fields": record_fields,
+    "record-library": record_library,
+    "truth-columns": truth_columns,
     "triggers": triggers,
     "components": components,
     "rewards": rewards,
