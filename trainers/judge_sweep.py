@@ -203,20 +203,20 @@ def judge_sweep(
         for t in trues
         for f in rates
     ]
+    told = progress or (lambda point: None)
     if workers > 1:
         from .ray_session import ray_session
 
         with ray_session(address, workers) as ray:
             task = ray.remote(num_cpus=1)(_run)
             points = ray.get([task.remote(job) for job in jobs], timeout=24 * 3600)
-        for point in points if progress is not None else ():
-            progress(point)
+        for point in points:
+            told(point)
     else:
         points = []
         for job in jobs:
             points.append(_run(job))
-            if progress is not None:
-                progress(points[-1])
+            told(points[-1])
     found = [even for t in trues for even in _break_evens([p for p in points if p.true_positive == t], jobs[0], t)]
     return JudgeSweep(
         loaded.name, name, profile, list(loaded.portfolio)[single], steps, seeds, episodes, tuple(points), tuple(found)
