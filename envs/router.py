@@ -67,7 +67,8 @@ class RouterEnv(LaneEnv):
     ## Rewards
     ``accuracy * [right answer submitted] - per_usd * cost - per_s * time - late_per_s * late time
     + wrong_answer * [wrong answer submitted] + handoff * [the person got it right]``, all per step, with the
-    scenario's weights. With ``quality`` the accuracy is that of the answer, and an answer below its floor is wrong. ``info`` holds each component and ``vector_reward``.
+    scenario's weights. With ``quality`` the accuracy is that of the answer, and an answer below its floor is wrong.
+    ``info`` holds each component and ``vector_reward``.
 
     ## Starting State
     A task drawn from the scenario's source by the lane's seed and episode index; nothing launched.
