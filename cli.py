@@ -21,6 +21,7 @@ from . import __version__
 from .cli_records import app as records_app
 from .cli_report import app as report_app
 from .cli_runs import app as runs_app
+from .cli_studies import app as studies_app
 from .errors import BrownoutError, PolicyError, WorkerError
 
 if TYPE_CHECKING:
@@ -40,6 +41,7 @@ app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
 app.add_typer(records_app)
 app.add_typer(report_app)
+app.add_typer(studies_app)
 out = Console()
 err = Console(stderr=True)
 

@@ -192,13 +192,17 @@ class Judge(_Part):
     latency_s: Distribution = Field(default=1.2, validate_default=True)
     # fields at these defaults are left out of the scenario's digest, which they do not change
     correlation: Probability = Field(
-        0.0, description="correlation of its errors on wrong answers of one configuration to one task", exclude_if=_zero
+        default=0.0,
+        description="correlation of its errors on wrong answers of one configuration to one task",
+        exclude_if=_zero,
     )
     mistakes: Name | None = Field(
-        None, description="judges with the same word here fall for the same answers", exclude_if=_none
+        default=None, description="judges with the same word here fall for the same answers", exclude_if=_none
     )
     score_sd: Positive | None = Field(
-        None, description="error of a score, sd; needed if the scenario has `quality`, only then", exclude_if=_none
+        default=None,
+        description="error of a score, sd; needed if the scenario has `quality`, only then",
+        exclude_if=_none,
     )
 
 
@@ -220,11 +224,17 @@ class Quality(_Part):
     configuration, or, with probability ``repair.harm``, into ``q (1 - loss u)`` with a uniform ``u``.
     """
 
-    scale: Positive = Field(1.5, description="logits of margin that take the odds of quality up by e")
-    gain: Probability = Field(0.6, description="share of what is missing that a perfect critique would add in a round")
-    loss: Probability = Field(0.5, description="share of the quality that a harmful round takes at most")
-    accept_at: Probability = Field(0.7, description="quality that counts as a success, and score that is an accept")
-    floor: Probability = Field(0.0, description="an answer below it is a wrong one to the reward (`wrong_answer`)")
+    scale: Positive = Field(default=1.5, description="logits of margin that take the odds of quality up by e")
+    gain: Probability = Field(
+        default=0.6, description="share of what is missing that a perfect critique would add in a round"
+    )
+    loss: Probability = Field(default=0.5, description="share of the quality that a harmful round takes at most")
+    accept_at: Probability = Field(
+        default=0.7, description="quality that counts as a success, and score that is an accept"
+    )
+    floor: Probability = Field(
+        default=0.0, description="an answer below it is a wrong one to the reward (`wrong_answer`)"
+    )
 
 
 class Person(_Part):

@@ -104,6 +104,8 @@ COMMANDS = {
     ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "AIQ"],
     ("runtime",): ["POLICY", "--scenario", "--calls", "MODULE:NAME", "--tasks", "--out", "--resume"],
     ("calibrate",): ["TABLE", "--out", "--class-column", "--mapping", "--picture"],
+    ("judges",): ["SCENARIO", "--false-positive", "--true-positive", "--steps", "--picture", "--workers"],
+    ("budgets",): ["POLICY", "--scenario", "--budgets", "--picture", "--json"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
     ("records",): ["SCHEMA", "--rows", "--kind", "--mess", "--intensity", "--out", "--truth", "--locale", "--workers"],
 }
