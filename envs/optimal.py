@@ -172,9 +172,7 @@ class WavePlanPolicy:
 
         calls = tuple(entry.max_calls for entry in spec.portfolio.values())
         try:
-            planner = _planner(
-                table_of(spec), calls, core.max_calls, self._parallel(core), spec.limits.cancel_share
-            )
+            planner = _planner(table_of(spec), calls, core.max_calls, self._parallel(core), spec.limits.cancel_share)
         except TableError as error:
             raise PolicyError(f"{core.scenario.name}: no {self.name}: {error}") from error
         person = 0.0 if spec.person is None else reward.handoff * spec.person.accuracy - price(spec.person)
@@ -197,7 +195,7 @@ class WavePlanPolicy:
         due = need.any(axis=2)
         wave = due.argmax(axis=1)
         before = np.where(wave[:, None] > 0, self._until[np.maximum(wave - 1, 0)], 0)
-        begun = (launched > before).any(axis=1)
+        begun = np.asarray(launched > before).any(axis=1)
         rows = np.arange(len(observations))
         go = due.any(axis=1) & (begun | ~running)
         action = np.where(running, desk.wait, self._end)
@@ -234,5 +232,3 @@ def optimal_policies(core: RouterCore) -> list[str]:
         return True
 
     return [name for name in OPTIMAL if applies(name)]
-
-

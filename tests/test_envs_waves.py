@@ -147,7 +147,7 @@ def test_a_cancelled_call_costs_the_share_of_its_time() -> None:
 
 
 def test_limits_on_calls_hold() -> None:
-    table = a_table(np.zeros((2, 2, 4)) + [[[1, 0, 0, 0]], [[0, 0, 0, 1]]], cost=0.01)
+    table = a_table([[[1, 0, 0, 0]] * 2, [[0, 0, 0, 1]] * 2], cost=0.01)
     assert len(WavePlanner(*table).solve(1.0)[1]) == 4
     assert len(WavePlanner(*table, max_calls=2).solve(1.0)[1]) == 2
     assert WavePlanner(*table, calls=[1, 2]).solve(1.0)[1].count((0,)) <= 1
@@ -213,7 +213,9 @@ def test_waves_are_worth_more_than_a_sequence_when_time_has_a_price(recorded: An
 def test_plans_are_fitted_on_train_queries_and_played_on_the_others(recorded: Any) -> None:
     on = {split: RouterCore(recorded(), 4, profile="clean", split=split) for split in ("train", "eval")}
     assert WavePlanPolicy(on["train"]).plan == WavePlanPolicy(on["eval"]).plan
-    table = evaluate(["baseline:exact-plan", "baseline:wave-plan", "baseline:null"], recorded(), episodes=300, profile="clean")
+    table = evaluate(
+        ["baseline:exact-plan", "baseline:wave-plan", "baseline:null"], recorded(), episodes=300, profile="clean"
+    )
     assert (table.ceiling, [row.name for row in table.rows]) == (None, ["exact-plan", "wave-plan", "null"])
     assert table.rows[0].utility.value > 0.2
     assert {"exact-plan", "wave-plan"} <= set(applicable_baselines(on["eval"]))
