@@ -51,7 +51,7 @@ class OptimumPolicy:
     """
 
     name = "optimum"
-    summary = "the exact optimum of a scenario where it is known: class, hint and all verdicts so far decide"
+    summary = "where it can be computed: the exact optimum, given class, hint and all verdicts so far"
 
     def __init__(self, core: RouterCore) -> None:
         optimum = optimum_of(core)
@@ -146,7 +146,7 @@ class WavePlanPolicy:
     """
 
     name = "wave-plan"
-    summary = "recorded runs: the best waves of calls side by side on the train queries, given all failures"
+    summary = "on recorded runs: the plan of calls side by side that is best on the train queries"
 
     def __init__(self, core: RouterCore) -> None:
         spec, reward = core.spec, core.reward_function
@@ -209,7 +209,7 @@ class ExactPlanPolicy(WavePlanPolicy):
     """The same with one call at a time: the exact plan of :mod:`brownout.envs.sequential`."""
 
     name = "exact-plan"
-    summary = "recorded runs: the best sequence of calls on the train queries, given all failures"
+    summary = "on recorded runs: the sequence of calls that is best on the train queries"
 
     def _parallel(self, core: RouterCore) -> int:
         return 1

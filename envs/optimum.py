@@ -120,7 +120,7 @@ class WeitzmanPolicy:
     """
 
     name = "weitzman"
-    summary = "the exact optimum of independent boxes: by falling reservation value, first success"
+    summary = "where tasks are independent boxes: by falling reservation value until the first success, the exact optimum"
 
     def __init__(self, core: RouterCore) -> None:
         boxes = boxes_of(core)
