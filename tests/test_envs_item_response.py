@@ -332,11 +332,11 @@ def test_it_uses_the_hint_and_the_class() -> None:
     core.seed(core.all_lanes, [0])
     core.begin(core.all_lanes)
     row = np.repeat(core.observe(), 4, axis=0)
-    row[:, [names.index("task.class.bug"), names.index("task.class.feature")]] = [(1, 0), (1, 0), (0, 1), (0, 1)]
-    row[:, names.index("task.difficulty_hint")] = [-2.0, 3.2, -2.0, 2.5]
+    row[:, [names.index("task.class.bug"), names.index("task.class.feature")]] = [(1, 0), (0, 1), (0, 1), (0, 1)]
+    row[:, names.index("task.difficulty_hint")] = [2.5, -3.0, 2.5, 6.0]
     actions = policy.act_batch(row, np.repeat(core.mask(), 4, axis=0))
     assert [core.action_names[a] for a in actions] == [
-        "launch:quick", "launch:steady", "launch:steady", "launch:deep",
+        "launch:quick", "launch:steady", "launch:deep", "escalate",
     ]  # fmt: skip
 
 
