@@ -192,10 +192,10 @@ class WavePlanPolicy:
         launched = desk.block(observations, "launched")
         running = desk.column(observations, "running") > 0
         need = (self._until[None] > launched[:, None]) & legal[:, None, : desk.k]
-        due = need.any(axis=2)
+        due: NDArray[np.bool_] = need.any(axis=2)
         wave = due.argmax(axis=1)
         before = np.where(wave[:, None] > 0, self._until[np.maximum(wave - 1, 0)], 0)
-        begun = np.asarray(launched > before).any(axis=1)
+        begun = (launched > before).any(axis=1)
         rows = np.arange(len(observations))
         go = due.any(axis=1) & (begun | ~running)
         action = np.where(running, desk.wait, self._end)

@@ -120,7 +120,7 @@ class WeitzmanPolicy:
     """
 
     name = "weitzman"
-    summary = "where tasks are independent boxes: by falling reservation value until the first success, the exact optimum"
+    summary = "where tasks are independent boxes: the exact optimum, by falling reservation value"
 
     def __init__(self, core: RouterCore) -> None:
         boxes = boxes_of(core)

@@ -363,9 +363,9 @@ def test_a_plan_that_counts_verdicts_has_a_value_but_is_not_played() -> None:
     overrides = [
         "judge={true_positive: 0.74, false_positive: 0.26, cost_usd: 0.005, latency_s: 1}", "person=null",
         "tasks.difficulty={bug: [0, 1.6], feature: [0, 1.6]}", "tasks.configuration_sd=1.7", "tasks.family_sd=0",
-        "tasks.hint_sd=null", "reward.wrong_answer=-0.7", "portfolio.quick.cost_usd=0.005", "portfolio.quick.skill=0.08",
-        "portfolio.steady.cost_usd=0.01", "portfolio.steady.skill=0.51", "portfolio.deep.cost_usd=9",
-        "portfolio.deep.skill=2", "limits.budget_usd=999",
+        "tasks.hint_sd=null", "reward.wrong_answer=-0.7", "portfolio.quick.cost_usd=0.005",
+        "portfolio.quick.skill=0.08", "portfolio.steady.cost_usd=0.01", "portfolio.steady.skill=0.51",
+        "portfolio.deep.cost_usd=9", "portfolio.deep.skill=2", "limits.budget_usd=999",
     ]  # fmt: skip
     core = core_of("test-suite", *overrides)
     assert ceiling_of(core) == pytest.approx(optimum_of(core).value)
