@@ -192,7 +192,7 @@ class WavePlanPolicy:
         launched = desk.block(observations, "launched")
         running = desk.column(observations, "running") > 0
         need = (self._until[None] > launched[:, None]) & legal[:, None, : desk.k]
-        due: NDArray[np.bool_] = need.any(axis=2)
+        due = np.asarray(need.any(axis=2))
         wave = due.argmax(axis=1)
         before = np.where(wave[:, None] > 0, self._until[np.maximum(wave - 1, 0)], 0)
         begun = (launched > before).any(axis=1)
