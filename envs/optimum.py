@@ -125,7 +125,7 @@ class WeitzmanPolicy:
     """
 
     name = "weitzman"
-    summary = "the exact optimum of independent boxes: by falling reservation value, first success"
+    summary = "where tasks are independent boxes: the exact optimum, by falling reservation value"
 
     def __init__(self, core: LaneCore) -> None:
         boxes = boxes_of(core)

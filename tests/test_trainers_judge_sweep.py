@@ -15,8 +15,8 @@ from brownout.errors import BrownoutError
 from brownout.trainers.baselines import Desk, One
 from brownout.trainers.evaluation import play
 from brownout.trainers.judge_sweep import JudgeSweep, _bisect, best_single, judge_sweep, opening_shares, with_rates
-from brownout.trainers.study_pictures import draw_judge_sweep
 from brownout.trainers.ppo import PPOConfig
+from brownout.trainers.study_pictures import draw_judge_sweep
 from router_support import tiny
 
 SMALL = PPOConfig(lanes=64, rollout_steps=16, minibatch=128, entropy=0.1)

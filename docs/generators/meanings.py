@@ -125,6 +125,7 @@ LIBRARY = {
     "deep-research": "reports with a quality between 0 and 1, rounds of repair, and a budget drawn from $0.50 to $10",
     "browsecomp": "eleven published configurations of BrowseComp-Plus (model x retriever): cents to dollars, "
     "a minute to three quarters of an hour",
+    "code-review": "the tickets of test-suite with a reviewing model that errs for a judge; the optimum is computed",
     "flaky-api": "one good model behind a gateway that fails in bursts of seconds; the right pause wins",
     "judge-drift": "the support desk with a judge that lets more and more wrong answers pass",
     "overnight-loop": "a backlog worked through with nobody watching; some requests loop, and every turn costs dollars",
@@ -132,5 +133,7 @@ LIBRARY = {
     "provider-outage": "two providers, the better and cheaper of which goes down for minutes at a time",
     "support-desk": "five configurations of two providers, from frequent questions to contract analysis, with an "
     "erring judge, repair and a person; the demo",
+    "test-suite": "bug fixes and features of unknown difficulty, checked by a perfect judge that has a price; the "
+    "optimum is computed",
     "textbook": "independent boxes with a perfect free judge; the optimum is Weitzman's index rule",
 }

@@ -418,10 +418,11 @@ def ppo_options() -> str:
 
 
 def baselines() -> str:
-    """The baselines."""
+    """The baselines, and the optimal policies that exist where they apply."""
+    from brownout.envs.optimal import OPTIMAL
     from brownout.trainers import BASELINES
 
-    rules: Any = BASELINES
+    rules: Any = {**BASELINES, **OPTIMAL}
     return table(("baseline", "rule"), [(code(name), rules[name].summary) for name in rules])
 
 
