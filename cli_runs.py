@@ -31,13 +31,13 @@ def _names(configs: str | None) -> list[str] | None:
     return None if configs is None else [name.strip() for name in configs.split(",") if name.strip()]
 
 
-def _load(table: Path, configs: str | None) -> RecordedTable:
+def _load(table: Path, configs: str | None, features: list[str] | None = None) -> RecordedTable:
     from .scenarios.tables import RecordedTable
 
     if not table.is_file():
         raise TableError(f"no table {str(table)!r}; give a Parquet or CSV file of recorded runs")
     rules = {"cost_usd": "config-median", "latency_s": "config-median"}
-    loaded = RecordedTable.load(table, configs=_names(configs), missing=rules, features=[])
+    loaded = RecordedTable.load(table, configs=_names(configs), missing=rules, features=features or [])
     for note in loaded.notes:
         err.print(f"note: {note}", highlight=False)
     return loaded
@@ -109,6 +109,7 @@ def crossval(
     ] = "static,index,greedy,exact",
     steps: Annotated[int | None, typer.Option(min=1, help="trained: environment steps of each training.")] = None,
     simulators: Annotated[int | None, typer.Option(min=1, help="trained: simulators fitted per training.")] = None,
+    class_column: Annotated[str | None, typer.Option(help="trained: column with the class of a query.")] = None,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,8 +121,8 @@ def crossval(
     from .trainers.crossval import on_ray
     from .trainers.crossval_trained import TrainedOptions
 
-    loaded = _load(table, configs)
-    given = {"steps": steps, "simulators": simulators}
+    loaded = _load(table, configs, [class_column] if class_column else [])
+    given = {"steps": steps, "simulators": simulators, "class_column": class_column}
     trained = TrainedOptions(**{name: value for name, value in given.items() if value is not None})
     with err.status("fitting and scoring folds") as status:
         result = run(
