@@ -58,6 +58,7 @@ class RouterEnv(LaneEnv):
     | ``<configuration>.launched`` ... ``.failed`` | count | calls so far, in flight, answered, failed |
     | ``<configuration>.last_status`` | code | how its last call ended (:class:`brownout.faults.Status`) |
     | ``<configuration>.best_score`` | score | -1 never judged, 0 rejected, 1 accepted |
+    | ``<configuration>.last_cost``, ``.last_latency`` | share | of its last finished call: x / (x + its usual one) |
     | ``<configuration>.since_failure``, ``.retry_in`` | s | time since a visible failure, until ``Retry-After`` |
 
     ## Rewards
