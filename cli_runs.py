@@ -43,9 +43,9 @@ def _load(table: Path, configs: str | None, features: list[str] | None = None) -
     return loaded
 
 
-def _pm(estimate: Estimate, digits: int = 3) -> str:
+def _pm(estimate: Estimate, digits: int = 3, empty: str = "never") -> str:
     if estimate.value != estimate.value:
-        return "never"
+        return empty
     if estimate.low != estimate.low:
         return f"{estimate.value:.{digits}f} [not in every draw]"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
@@ -134,16 +134,17 @@ def crossval(
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
         return
-    shown = Table(
-        "method", "AIQ", f"success at ${result.cost_max:.4g}", f"cost at {100 * result.success:.1f} % success, $",
-        title=f"{result.queries} queries, {folds} folds, {seeds} draws of them",
-    )  # fmt: skip
+    columns = "AIQ", f"success at ${result.cost_max:.4g}", f"cost at {100 * result.success:.1f} % success, $"
+    shown = Table("method", *columns, title=f"{result.queries} queries, {folds} folds, {seeds} draws of them")
     for row in result.rows:
         shown.add_row(row.method, _pm(row.aiq), _pm(row.success_at_cost), _pm(row.cost_at_success))
-    for gap in result.differences:
-        name = f"{gap.method} - {gap.reference}"
-        shown.add_row(name, _pm(gap.aiq), _pm(gap.success_at_cost), _pm(gap.cost_at_success))
     out.print(shown)
+    if result.differences:
+        shown = Table("on the same queries", *columns)
+        for gap in result.differences:
+            cells = (_pm(e, empty="not by both") for e in (gap.aiq, gap.success_at_cost, gap.cost_at_success))
+            shown.add_row(f"{gap.method} - {gap.reference}", *cells)
+        out.print(shown)
     out.print(
         f"Best single configuration: {result.best}. Kept most often: {', '.join(list(result.portfolios)[:6])}. "
         "Intervals: 95 %, bootstrap over queries.",
