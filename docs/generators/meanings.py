@@ -41,6 +41,8 @@ COLUMNS = {
     "*.failed": "calls that ended in a visible failure",
     "*.last_status": "how its last finished call ended; 0 before the first (codes below)",
     "*.best_score": "-1 never judged, 0 rejected, 1 accepted",
+    "*.last_cost": "cost of its last finished call against its usual one: `cost / (cost + mean)`, 0 before the first",
+    "*.last_latency": "the same of the time it took",
     "*.since_failure": "time since its last visible failure, at most twice `limits.deadline_s`, which also means never",
     "*.retry_in": "time until the `Retry-After` it was given, 0 if none",
 }

@@ -326,8 +326,11 @@ def scenario_fields() -> str:
 
 _SECTIONS = {
     "ModelTasks": "`tasks` from a model",
+    "Effort": "`tasks.effort`",
+    "Sharing": "`tasks.effort.cost`, `.latency` and `.failure`",
     "TableTasks": "`tasks` from a table",
     "Configuration": "`portfolio.<name>`",
+    "Wrong": "`portfolio.<name>.wrong`",
     "Judge": "`judge`, `judges.<name>`",
     "Repair": "`repair`",
     "Quality": "`quality`",
