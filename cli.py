@@ -18,8 +18,10 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_records import app as records_app
 from .cli_report import app as report_app
 from .cli_runs import app as runs_app
+from .cli_studies import app as studies_app
 from .errors import BrownoutError, PolicyError, WorkerError
 
 if TYPE_CHECKING:
@@ -37,7 +39,9 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
+app.add_typer(records_app)
 app.add_typer(report_app)
+app.add_typer(studies_app)
 out = Console()
 err = Console(stderr=True)
 

@@ -74,7 +74,7 @@ def claims(
         for figure in finding.figures:
             table.add_row(figure.what, figure.where, figure.text)
         out.print(table)
-        said = [f"{place}: {'yes' if held else 'no'}" for place, held in finding.holds.items()]
-        out.print(f"agrees ({claim.rule})? " + "; ".join([*said, *finding.missing]), highlight=False, markup=False)
+        told = "; ".join([*finding.verdicts, *finding.missing])
+        out.print(f"agrees if {claim.rule}? {told}", highlight=False, markup=False)
     if target is not None:
         out.print(f"wrote {target}", highlight=False, markup=False)

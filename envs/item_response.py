@@ -270,10 +270,8 @@ def joint_weights(problem: ItemResponse, c: int, grid: Grid) -> tuple[F64, F64, 
     z = cells(grid.difficulty) if problem.sd[c] > 0.0 else np.zeros(1)
     difficulty = problem.mean[c] + problem.sd[c] * z
     distance = edges[None, :] - difficulty[:, None]
-    if problem.hint_sd:
-        below = cumulative(normal(), distance / problem.hint_sd)
-    else:
-        below = (distance > 0.0).astype(np.float64)
+    exact = problem.hint_sd is None or problem.hint_sd == 0.0
+    below = (distance > 0.0) * 1.0 if exact else cumulative(normal(), distance / problem.hint_sd)
     ends = np.zeros((len(z), 1))
     return difficulty, np.diff(np.hstack([ends, below, ends + 1.0]), axis=1) / len(z), edges
 

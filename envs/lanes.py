@@ -74,6 +74,7 @@ class LaneCore(ABC):
     action_names: tuple[str, ...]
     observation_columns: tuple[Column, ...]
     usage_names: tuple[str, ...]
+    graded: bool = False  # whether answers have a quality in [0, 1] rather than being right or wrong
     trace: list[str] | None
     component_names: ClassVar[tuple[str, ...]]
     outcome_names: ClassVar[tuple[str, ...]]

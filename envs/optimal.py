@@ -51,7 +51,7 @@ class OptimumPolicy:
     """
 
     name = "optimum"
-    summary = "the exact optimum of a scenario where it is known: class, hint and all verdicts so far decide"
+    summary = "where it can be computed: the exact optimum, given class, hint and all verdicts so far"
 
     def __init__(self, core: RouterCore) -> None:
         optimum = optimum_of(core)
@@ -146,7 +146,7 @@ class WavePlanPolicy:
     """
 
     name = "wave-plan"
-    summary = "recorded runs: the best waves of calls side by side on the train queries, given all failures"
+    summary = "on recorded runs: the plan of calls side by side that is best on the train queries"
 
     def __init__(self, core: RouterCore) -> None:
         spec, reward = core.spec, core.reward_function
@@ -192,7 +192,7 @@ class WavePlanPolicy:
         launched = desk.block(observations, "launched")
         running = desk.column(observations, "running") > 0
         need = (self._until[None] > launched[:, None]) & legal[:, None, : desk.k]
-        due = need.any(axis=2)
+        due = np.asarray(need.any(axis=2))
         wave = due.argmax(axis=1)
         before = np.where(wave[:, None] > 0, self._until[np.maximum(wave - 1, 0)], 0)
         begun = (launched > before).any(axis=1)
@@ -209,7 +209,7 @@ class ExactPlanPolicy(WavePlanPolicy):
     """The same with one call at a time: the exact plan of :mod:`brownout.envs.sequential`."""
 
     name = "exact-plan"
-    summary = "recorded runs: the best sequence of calls on the train queries, given all failures"
+    summary = "on recorded runs: the sequence of calls that is best on the train queries"
 
     def _parallel(self, core: RouterCore) -> int:
         return 1

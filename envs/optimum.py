@@ -103,11 +103,11 @@ def ceiling_of(core: LaneCore) -> float | None:
     Independent boxes have a closed form; other tasks of the item-response model are solved by dynamic programming
     (:mod:`brownout.envs.item_response`) where that is exact.
     """
-    if not isinstance(core, RouterCore):
-        return None
     boxes = boxes_of(core)
     if boxes is not None:
         return boxes.value
+    if not isinstance(core, RouterCore):
+        return None
     try:
         return optimum_of(core).value
     except PolicyError:
@@ -125,7 +125,7 @@ class WeitzmanPolicy:
     """
 
     name = "weitzman"
-    summary = "the exact optimum of independent boxes: by falling reservation value, first success"
+    summary = "where tasks are independent boxes: the exact optimum, by falling reservation value"
 
     def __init__(self, core: LaneCore) -> None:
         boxes = boxes_of(core)

@@ -114,13 +114,12 @@ class WavePlanner:
 
     def _survival(self, j: int) -> F64:
         """``(calls + 1, Q)`` chance that the first ``n`` calls of ``j`` all fail."""
-        samples, failures = self._n[:, j], self._n[:, j] - self._won[:, j].sum(axis=1)
-        return np.array(
-            [
-                [comb(int(f), min(n, int(s))) / comb(int(s), min(n, int(s))) for f, s in zip(failures, samples, strict=True)]
-                for n in range(int(self.calls[j]) + 1)
-            ]
-        )  # fmt: skip
+        out = np.ones((int(self.calls[j]) + 1, len(self._n)))
+        for q, (samples, wins) in enumerate(zip(self._n[:, j], self._won[:, j].sum(axis=1), strict=True)):
+            for n in range(len(out)):
+                played = min(n, int(samples))
+                out[n, q] = comb(int(samples - wins), played) / comb(int(samples), played)
+        return out
 
     def _draws(self, j: int, m: int) -> tuple[NDArray[np.bool_], F64]:
         """Sets of samples that ``m`` calls of ``j`` can play, ``(D, R)``, and ``(n, Q, D)`` their chances."""

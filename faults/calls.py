@@ -308,5 +308,6 @@ class Calls:
         np.copyto(self.pass_probability, moved, where=True if where is None else where)
 
 
-_OTHER = ("memory", "quality", "world")
-CALL_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Calls) if field.name not in _OTHER)
+CALL_FIELDS: tuple[str, ...] = tuple(
+    field.name for field in fields(Calls) if field.name not in ("memory", "quality", "world")
+)

@@ -91,16 +91,23 @@ class Fields(Services):
     """
 
     facts: tuple[FieldFacts, ...] = ()
+    elsewhere: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, facts: Iterable[FieldFacts]) -> Self:
+    def of(cls, facts: Iterable[FieldFacts], elsewhere: Iterable[str] = ()) -> Self:
         """Return the fields described by ``facts``.
+
+        Args:
+            facts: the fields.
+            elsewhere: names of fields that exist and are not among these; patterns may match them alone.
 
         Raises:
             FaultError: if a field is there twice or names another one that is not there.
         """
         facts = tuple(facts)
-        fields = cls(tuple(f.path for f in facts), tuple(f.kind for f in facts), facts=facts)
+        fields = cls(
+            tuple(f.path for f in facts), tuple(f.kind for f in facts), facts=facts, elsewhere=tuple(elsewhere)
+        )
         for fact in facts:
             for other in (*fact.sources, fact.pair, fact.unit):
                 if other is not None:
@@ -160,6 +167,10 @@ class Fields(Services):
         """Columns that each derived field's value needs."""
         return tuple(tuple(self.index(name, fact.kind) for name in fact.sources) for fact in self.facts)
 
+    def knows(self, name: str) -> bool:
+        """Return whether ``field`` or ``kind.field`` is a field of any kind."""
+        return any(name in (known, known.partition(".")[2]) for known in (*self.names, *self.elsewhere))
+
     def _columns(self, named: Callable[[FieldFacts], str | None]) -> I64:
         names = [(named(fact), fact.kind) for fact in self.facts]
         return np.array([NONE if name is None else self.index(name, kind) for name, kind in names], dtype=np.int64)
@@ -179,7 +190,7 @@ class Fields(Services):
             FaultError: if nothing matches, naming the fields there are.
         """
         hit = np.array([fnmatchcase(name, pattern) for name in self.names], dtype=np.bool_)
-        if not hit.any():
+        if not hit.any() and not any(fnmatchcase(name, pattern) for name in self.elsewhere):
             raise FaultError(f"on({pattern!r}) matches no field; fields: {', '.join(self.names)}")
         return np.tile(hit, (len(Verb), 1))
 
@@ -240,6 +251,8 @@ class Cells:
 class Struck:
     """The ``m`` cells of a grid that a fault's trigger selected, sorted by record, and the words to mark them.
 
+    Cells that an earlier fault made dirty are among them and stay as they are, whatever is said about them.
+
     Args:
         cells: the whole grid.
         code: what to write into ``Cells.dirt``.
@@ -247,14 +260,13 @@ class Struck:
         column: ``(m,)`` field of each cell.
     """
 
-    __slots__ = ("cells", "code", "column", "hit", "row")
+    __slots__ = ("cells", "code", "column", "row")
 
     def __init__(self, cells: Cells, code: int, row: I64, column: I64) -> None:
         self.cells = cells
         self.code = code
         self.row = row
         self.column = column
-        self.hit = np.zeros(row.size, dtype=np.bool_)
 
     def __len__(self) -> int:
         return self.row.size
@@ -302,13 +314,13 @@ class Struck:
                 a second version of the record, or derived from other fields) is added by the plan.
             where: ``(m,)`` the cells to mark, None for all.
         """
-        chosen = np.ones(len(self), dtype=np.bool_) if where is None else where
-        self.hit |= chosen
-        self._write(self.column, visible, repairable, chosen)
+        chosen = ~self.dirty_at(self.column)
+        self._write(self.column, visible, repairable, chosen if where is None else chosen & where)
 
     def touch(self, columns: I64, visible: Any = False, repairable: Any = True, where: Mask | None = None) -> None:
-        """Make other cells of the same records dirty as well, one per struck cell; dirty ones stay as they are."""
+        """Make other cells of the same records dirty as well, one per cell that this fault has marked."""
         chosen = (columns != NONE) & ~self.dirty_at(columns)
+        chosen &= self.cells.dirt[self.row, self.column] == self.code
         self._write(columns, visible, repairable, chosen if where is None else chosen & where)
 
     def _write(self, columns: I64, visible: Any, repairable: Any, chosen: Mask) -> None:

@@ -72,8 +72,12 @@ class PlannedFault:
                 )
             return mask
 
-    def field_reach(self, fields: Fields) -> NDArray[np.bool_]:
+    def field_reach(self, fields: Fields, may_miss: bool = False) -> NDArray[np.bool_]:
         """Return the ``(F,)`` mask of fields of records it can strike.
+
+        Args:
+            fields: the fields there are.
+            may_miss: whether it may be that it can strike none of them.
 
         Raises:
             FaultError: if it names a field that is not there, can strike none, or follows a clock.
@@ -87,7 +91,7 @@ class PlannedFault:
             types = effect.allowed_fields if aims_itself(self.trigger) else effect.fields
             mask = np.isin(fields.types, types) & self.trigger.selects(fields)[0]
             mask = effect.reaches(fields, mask)
-            if not mask.any():
+            if not (mask.any() or may_miss):
                 raise FaultError(
                     f"it can strike no field: when = '{self.trigger}'; it acts on {', '.join(t.word for t in types)} "
                     f"fields; fields: {', '.join(fields.described())}"
@@ -241,7 +245,7 @@ class FaultPlan:
         return BoundPlan(faults, services, float(intensity), num_lanes, world, log_capacity)
 
     def bind_records(
-        self, fields: Fields, intensity: float = 1.0, names: Iterable[str] | None = None
+        self, fields: Fields, intensity: float = 1.0, names: Iterable[str] | None = None, may_miss: bool = False
     ) -> BoundRecordPlan | None:
         """Bind the effects on records to the fields of an environment's or a table's records.
 
@@ -249,6 +253,7 @@ class FaultPlan:
             fields: the fields they have.
             intensity: 0 is clean records, 1 the plan as declared, above 1 more of it.
             names: the quantities that conditions may read of a record; None: none.
+            may_miss: leave out faults that can strike none of these fields, instead of refusing them.
 
         Returns:
             The bound plan, or None if nothing can ever strike (no effects on records, or intensity 0).
@@ -258,15 +263,15 @@ class FaultPlan:
                 is not a finite number >= 0.
         """
         _check_intensity(intensity)
-        faults = self.of(RecordEffect).faults
-        for fault in faults:
-            fault.field_reach(fields)
+        names = tuple(names or ())
+        reaches = [(fault, fault.field_reach(fields, may_miss)) for fault in self.of(RecordEffect).faults]
+        reaches = [(fault, mask) for fault, mask in reaches if mask.any()]
+        for fault, _ in reaches:
             with _blame(fault.where, fault.effect.name):
-                check_names(fault.trigger, names or ())
-        if not faults or intensity == 0:
+                check_names(fault.trigger, names)
+        if not reaches or intensity == 0:
             return None
-        reaches = [fault.field_reach(fields) for fault in faults]
-        return BoundRecordPlan(faults, reaches, fields, float(intensity))
+        return BoundRecordPlan(reaches, fields, float(intensity), names)
 
 
 def _check_intensity(intensity: Any) -> None:

@@ -97,7 +97,7 @@ class RecordEffect(Effect):
     first: ClassVar[bool] = False
 
     def strike(self, cells: Struck, draw: CellDraw) -> None:
-        """Mark the cells that the trigger selected; none of them is dirty yet.
+        """Mark the cells that the trigger selected.
 
         Args:
             cells: the selected cells, ``m`` of them; mark them through ``cells.mark`` and its sisters.

@@ -33,9 +33,9 @@ _UNIT = 2.0**-53
 class _Scope:
     """Hands a fault's trigger its streams; ``sticky`` draws once per record, so streams go by kind."""
 
-    def __init__(self, fault_id: str, fields: Fields) -> None:
+    def __init__(self, fault_id: str, fields: Fields, names: Sequence[str]) -> None:
         self.services: Services = fields
-        self.world: World = EmptyWorld()
+        self.world: World = _Names(names)
         self._id = fault_id
         self._asked: Counter[str] = Counter()
 
@@ -50,6 +50,13 @@ class _Scope:
     def service_streams(self, name: str) -> U64:
         base = self.stream(name)
         return stream_ids(self.services.families) ^ np.uint64(base)
+
+
+class _Names(EmptyWorld):
+    """A world of which only the names are known; values come with the cells."""
+
+    def __init__(self, names: Sequence[str]) -> None:
+        self.names = tuple(names)
 
 
 @dataclass
@@ -71,21 +78,28 @@ class BoundRecordPlan:
     """The effects on records of a fault plan, bound to fields; made by :meth:`FaultPlan.bind_records`.
 
     Args:
-        faults: the faults, in the order of the plan.
-        reaches: ``(F,)`` fields that each can strike.
+        reaches: the faults in the order of the plan, each with the ``(F,)`` mask of fields it can strike.
         fields: the fields.
         intensity: scales every fault, above 0.
+        names: the quantities that conditions may read of a record.
     """
 
     def __init__(
-        self, faults: Sequence[PlannedFault], reaches: Sequence[Mask], fields: Fields, intensity: float
+        self,
+        reaches: Sequence[tuple[PlannedFault, Mask]],
+        fields: Fields,
+        intensity: float,
+        names: Sequence[str] = (),
     ) -> None:
+        faults = [fault for fault, _ in reaches]
         self.fields = fields
         self.intensity = intensity
         self.fault_ids = tuple(fault.id for fault in faults)
         """Ids of the faults; ``Cells.dirt`` holds 1 + the index in here."""
         self.effect_names = tuple(fault.effect.name for fault in faults)
         """Names of their effects, in the same order."""
+        self.first_codes = [code for code, fault in enumerate(faults, 1) if _effect(fault).first]
+        """What ``Cells.dirt`` holds where second versions of records disagree."""
         columns: list[I64] = []
         streams: list[U64] = []
         limits: list[NDArray[np.uint64]] = []
@@ -98,11 +112,11 @@ class BoundRecordPlan:
             if intensity > 1.0 and planned.trigger.is_certain():
                 effect = effect.strengthened(intensity)
             low, high = (table[0] for table in trigger.bounds(fields))
-            own = reaches[index].nonzero()[0]
+            own = reaches[index][1].nonzero()[0]
             by_field = stream_ids([f"fault.{planned.id}@{name}" for name in fields.names])
             by_kind = stream_ids([f"fault.{planned.id}@{kind}" for kind in fields.families])
             try:
-                hazard = None if (low == high)[own].all() else trigger.compile(_Scope(planned.id, fields))
+                hazard = None if (low == high)[own].all() else trigger.compile(_Scope(planned.id, fields, names))
             except FaultError as error:
                 raise FaultError(f"{planned.where} ({effect.name}): {error}") from None
             columns.append(own)
@@ -141,13 +155,12 @@ class BoundRecordPlan:
 
     def _strike_one(self, active: _Active, cells: Cells, keys: U64, row: I64, place: I64, bits: U64) -> None:
         column = self._columns.take(place)
-        keep = cells.dirt[row, column] == 0
         if active.hazard is not None:
             hazard = active.hazard(CellContext(cells, row, column, keys))
-            keep &= bits[row, place] * _UNIT < hazard * active.factor
-        row, column = row[keep], column[keep]
-        if not row.size:
-            return
+            keep = bits[row, place] * _UNIT < hazard * active.factor
+            row, column = row[keep], column[keep]
+            if not row.size:
+                return
         draw = CellDraw(keys.take(row), active.streams.take(column), active.kind_streams.take(column))
         try:
             active.effect.strike(Struck(cells, active.code, row, column), draw)
@@ -160,7 +173,7 @@ class BoundRecordPlan:
     def _add_what_stands_elsewhere(self, cells: Cells) -> None:
         """A dirty value is repairable if a second version of the record holds it, or clean fields give it."""
         fields, dirty = cells.fields, cells.dirt != 0
-        in_conflict = np.isin(cells.dirt, [active.code for active in self._active if active.effect.first])
+        in_conflict = np.isin(cells.dirt, self.first_codes)
         if cells.copied.any():
             cells.repairable |= dirty & ~in_conflict & cells.copied.take(fields.kind, axis=1)
         for column in fields.derived.nonzero()[0].tolist():

@@ -211,6 +211,8 @@ def _decoded(value: str, lost: bool) -> str:
 def truncated(values: Texts, keep: float, u: F64, *, email: bool = False) -> Texts:
     """Cut each value to at least the share ``keep`` of its length, always by one character at least.
 
+    A value of one character is left alone.
+
     Args:
         values: the texts.
         keep: share that is kept at least.
@@ -222,7 +224,8 @@ def truncated(values: Texts, keep: float, u: F64, *, email: bool = False) -> Tex
         longest = len(value) - 1
         if email and "@" in value:
             longest = min(longest, max(value.find(".", value.find("@")), 1))
-        least = min(int(keep * len(value)), longest)
+        longest = max(longest, 1)
+        least = min(max(int(keep * len(value)), 1), longest)
         return value[: least + int(x * (longest - least + 1))]
 
     return _each(cut, values, u)

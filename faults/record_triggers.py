@@ -54,7 +54,7 @@ class Depends(_ByRank):
         fields = scope.services
         assert isinstance(fields, Fields)
         columns = np.array([_column(fields, self.field, fact.kind) for fact in fields.facts], dtype=np.int64)
-        if (columns < 0).all():
+        if not fields.knows(self.field):
             raise FaultError(f"{self}: {self.field!r} is not a field; fields: {', '.join(fields.names)}")
 
         def hazard(context: Context) -> Any:

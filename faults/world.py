@@ -22,9 +22,8 @@ class Services:
     """The services of an environment, in the order of ``Calls.service``.
 
     Args:
-        names: one name per service; the judges and ``person`` have their own verbs.
+        names: one name per service.
         families: the provider family of each; a family shares outages, limits and capacity.
-        judges: names of the services that judge.
         verbs: the verbs that each takes; None: those of the router, see :meth:`placeable`.
 
     Raises:
@@ -33,7 +32,6 @@ class Services:
 
     names: tuple[str, ...]
     families: tuple[str, ...]
-    judges: tuple[str, ...] = ("judge",)
     verbs: tuple[tuple[Verb, ...], ...] | None = None
 
     def __post_init__(self) -> None:
@@ -70,18 +68,18 @@ class Services:
     def placeable(self) -> NDArray[np.bool_]:
         """Return the ``(len(Verb), K)`` mask of calls that can occur.
 
-        Without ``verbs``, judges and the service called ``person`` take judge calls and escalations and nothing
-        else; where there is none of a kind, any service may take its calls.
+        Without ``verbs``, services called ``judge`` and ``person`` take judge calls and escalations and nothing
+        else; where one of them is missing, any service may take its calls.
         """
         if self.verbs is not None:
             return np.array([[verb in own for own in self.verbs] for verb in Verb], dtype=np.bool_)
         mask = np.ones((len(Verb), len(self)), dtype=np.bool_)
-        for verb, special in ((Verb.JUDGE, self.judges), (Verb.ESCALATE, ("person",))):
-            columns = np.isin(self.names, special)
-            if columns.any():
+        for verb, name in ((Verb.JUDGE, "judge"), (Verb.ESCALATE, "person")):
+            if name in self.names:
+                column = self.names.index(name)
                 mask[verb] = False
-                mask[:, columns] = False
-                mask[verb, columns] = True
+                mask[:, column] = False
+                mask[verb, column] = True
         return mask
 
     def matching(self, pattern: str) -> NDArray[np.bool_]:

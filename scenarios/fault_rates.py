@@ -1,8 +1,8 @@
 """From recorded failure modes to fault plans: which effect each mode is, and how often it strikes whom.
 
-The mapping is data that its user can edit: ``mode: {fault: NAME, parameters...}``, or ``mode: answer`` for a
-mode that is the model's own wrong answer, or ``mode: {answer: STATUS}`` for one that shows. Parameters that are not given are fitted: how long the caller
-waited, and how much of the price was billed all the same.
+The mapping is data that its user can edit: ``mode: {fault: NAME, parameters...}``, ``mode: answer`` for a mode that
+is the model's own wrong answer, or ``mode: {answer: STATUS}`` for one that shows. Parameters that are not given are
+fitted: how long the caller waited, and how much of the price was billed all the same.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaultError, TableError
-from ..faults.base import Stage
+from ..faults.base import CallEffect, Stage
 from ..faults.calls import Status
 from ..faults.registry import lookup
 from .fitting import Interval
@@ -91,8 +91,8 @@ def read_mapping(source: Path | Mapping[str, Any] | None) -> Mapped:
             known[str(mode)] = dict(entry)
         else:
             raise TableError(
-                f"{where}: {mode}: got {entry!r}; allowed: {{fault: NAME, parameters...}} (`when` and `id` are fitted), "
-                f"'answer', or {{answer: STATUS}} with one of {', '.join(FAILED_STATUSES)}"
+                f"{where}: {mode}: got {entry!r}; allowed: {{fault: NAME, parameters...}} or 'answer'; `when` and `id` "
+                f"are fitted. {{answer: STATUS}} is a wrong answer that shows, as one of {', '.join(FAILED_STATUSES)}"
             )
     return known
 
@@ -201,7 +201,8 @@ def _parameters(runs: Runs, rows: Bools, answered: Bools, entry: Mapping[str, An
         if "latency_share" in known and usually:
             spec.setdefault("latency_share", round(min(1.0, waited / usually), 3))
         # an error that takes about as long as an answer takes the call's own time, with all its spread
-        slow = usually is not None and waited >= 0.5 * usually and cls.stage != Stage.ADMISSION
+        admitted = not (issubclass(cls, CallEffect) and cls.stage == Stage.ADMISSION)
+        slow = usually is not None and waited >= 0.5 * usually and admitted
         if "latency_s" in known:
             spec.setdefault("latency_s", None if slow else float(f"{waited:.4g}"))
         fit.waits[rows] = _as_usual(known) or ("latency_s" in spec and spec["latency_s"] is None)

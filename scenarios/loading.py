@@ -21,6 +21,7 @@ from .schema import RouterScenario, Scenario
 from .workflow_schema import WorkflowScenario
 
 LIBRARY = Path(__file__).parent
+RECORDS_SUFFIX = ".records.yaml"
 KINDS: dict[str, type[Scenario]] = {"router": RouterScenario, "workflow": WorkflowScenario}
 
 
@@ -30,7 +31,7 @@ def builtin_scenarios(env: str | None = None) -> list[str]:
     >>> "refund" in builtin_scenarios("workflow"), "refund" in builtin_scenarios("router")
     (True, False)
     """
-    names = sorted(path.stem for path in LIBRARY.glob("*.yaml"))
+    names = sorted(path.stem for path in LIBRARY.glob("*.yaml") if not path.name.endswith(RECORDS_SUFFIX))
     return names if env is None else [name for name in names if load_scenario(name).env == env]
 
 
@@ -233,7 +234,7 @@ def scenario_data(value: Any) -> Any:
 
 
 def services_of(scenario: Scenario) -> Services:
-    """The services that a fault plan can strike; in the router the configurations, the judges, and ``person``."""
+    """The services that a fault plan can strike; in the router the configurations, the judges and ``person``."""
     if isinstance(scenario, WorkflowScenario):
         return scenario.fault_services()
     assert isinstance(scenario, RouterScenario)
@@ -241,7 +242,7 @@ def services_of(scenario: Scenario) -> Services:
     names = (*scenario.portfolio, *judges, "person")
     families = (*(entry.family for entry in scenario.portfolio.values()), *judges, "person")
     verbs = (*(ROUTED for _ in scenario.portfolio), *((Verb.JUDGE,) for _ in judges), (Verb.ESCALATE,))
-    return Services(names, families, judges, verbs=verbs)
+    return Services(names, families, verbs)
 
 
 def profile_names(scenario: Scenario) -> list[str]:

@@ -58,8 +58,8 @@ class QualityCurve:
 
         def mean(values: F64) -> F64:
             for _ in range(2):
-                values = np.trapezoid(values, dx=1.0 / (values.shape[-1] - 1), axis=-1)
-            return np.asarray(values @ share)
+                values = np.asarray(np.trapezoid(values, dx=1.0 / (values.shape[-1] - 1), axis=-1))
+            return values @ share
 
         first = mean(q)
         return first, np.maximum(mean(q * q) - first * first, 0.0)

@@ -255,7 +255,7 @@ class WorkflowScenario(Scenario):
             self.reasoners["cheap"].family, self.reasoners["strong"].family, self.token.family, "requester", "person",
         )  # fmt: skip
         verbs = (*(_BUSINESS for _ in own), *(_VERBS[name] for name in SIDE_SERVICES))
-        return Services((*own, *SIDE_SERVICES), families, verbs=verbs)
+        return Services((*own, *SIDE_SERVICES), families, verbs)
 
 
 def _known(where: str, name: str, allowed: object) -> None:

@@ -147,7 +147,7 @@ def test_a_cancelled_call_costs_the_share_of_its_time() -> None:
 
 
 def test_limits_on_calls_hold() -> None:
-    table = a_table(np.zeros((2, 2, 4)) + [[[1, 0, 0, 0]], [[0, 0, 0, 1]]], cost=0.01)
+    table = a_table([[[1, 0, 0, 0]] * 2, [[0, 0, 0, 1]] * 2], cost=0.01)
     assert len(WavePlanner(*table).solve(1.0)[1]) == 4
     assert len(WavePlanner(*table, max_calls=2).solve(1.0)[1]) == 2
     assert WavePlanner(*table, calls=[1, 2]).solve(1.0)[1].count((0,)) <= 1

@@ -19,7 +19,7 @@ from brownout.rewards import Preferences
 from brownout.trainers.frontier_curves import FIGURES, Frontier
 from brownout.trainers.frontier_sweep import ORACLE, STATIC, Sweep, evaluate_frontier
 from brownout.trainers.ppo import PPOConfig
-from router_support import tiny
+from router_support import TINY, tiny
 
 PRICED = {"per_usd": [0.5, 8.0]}
 
@@ -145,6 +145,11 @@ def test_the_oracle_pays_for_the_cheapest_success_as_long_as_it_is_worth_it() ->
     assert (worth.success.value, worth.cost_usd.value, worth.latency_s.value) == (1.0, 0.25, 8.0)
     assert (too_dear.success.value, too_dear.cost_usd.value, too_dear.latency_s.value) == (0.0, 0.0, 0.0)
     assert worth.launches == {"sure": 1.0, "dud": 0.0, "slow": 0.0}
+    slow_first = {name: TINY["portfolio"][name] for name in ("slow", "sure")}
+    free = evaluate_frontier(
+        "baseline:null", tiny(reward__per_s=0.0, portfolio=slow_first), sweep="per_usd=0,1", episodes=5, rivals=()
+    )
+    assert free.curve(ORACLE).points[0].cost_usd.value == 0.25, "dollars are free, yet none is thrown away"
     assert sweep_tiny("abstain", limits__deadline_s=7.0).curve(ORACLE).points[0].success.value == 0.0
     assert sweep_tiny("abstain", limits__budget_usd=0.2).curve(ORACLE).points[0].success.value == 0.0
 
@@ -178,6 +183,8 @@ def test_right_hand_overs_count_when_asked_for() -> None:
             quality=quality,
         )  # fmt: skip
         found[quality] = [point.success.value for point in frontier.curves[0].points]
+        # a person costs $2 and 128 s
+        assert frontier.reference == ((0.8125, 74.0) if quality == "success" else (2.8125, 202.0))
     assert found == {"success": [0.0, 0.0], "resolved": [1.0, 1.0]}
 
 

@@ -264,7 +264,10 @@ def test_every_rule_of_the_limits_holds_in_the_runtime(overrides: list[str]) -> 
         stage.compare(seed, Whim("ab"[seed % 2]))
 
 
-@pytest.mark.parametrize("scenario", ["textbook", "flaky-api", "judge-drift", "overnight-loop"])
+@pytest.mark.parametrize(
+    "scenario",
+    ["textbook", "flaky-api", "judge-drift", "overnight-loop", "patch-review", "deep-research", "cheap-first"],
+)
 def test_other_scenarios_match_as_well(scenario: str) -> None:
     stage = Stage(scenario, "production", hard_budget=False)
     for seed in range(12):

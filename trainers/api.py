@@ -153,7 +153,7 @@ def train(
                                    ("seeds", seeds > 1), ("sweep", sweep is not None)) if on]  # fmt: skip
     if len(modes) > 1 and modes != ["seeds", "sweep"]:
         raise PolicyError(f"{' and '.join(modes)}: choose one way to use Ray (seeds and sweep go together)")
-    if out is not None:
+    if out is not None and not resume:  # what is resumed has its description
         describe_run(out, task.scenario, settings)
     if modes:
         from . import distributed

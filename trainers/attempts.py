@@ -176,7 +176,7 @@ class ReplaySource:
         self.columns, self.strength = known.columns, known.strength
         self.expected_cost, self.expected_latency = known.expected_cost, known.expected_latency
         self.group, self.features = query, features
-        take = np.ix_(np.arange(len(table.query_ids)), list(configs))
+        take = (slice(None), np.asarray(configs, dtype=np.int64))
         self._success = np.nan_to_num(table.success[take]) >= 0.5
         self._cost, self._latency = np.nan_to_num(table.cost_usd[take]), np.nan_to_num(table.latency_s[take])
         self._status, self._samples = table.status[take].astype(np.int8), table.n_samples[take]

@@ -261,6 +261,25 @@ class RaceAll(Rule):
         ]  # fmt: skip
 
 
+class DraftAndRepair(Rule):
+    """One draft, judged and repaired until the judge accepts it; another draft only if there is none."""
+
+    name, summary = (
+        "draft-and-repair",
+        "a draft of the strongest that may be called, repaired until the judge accepts it (scenarios with quality)",
+    )
+
+    def _choose(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        desk = self.desk
+        accepted = desk.column(observations, "best_accepted") > 0
+        running = desk.column(observations, "running") > 0
+        more, config = self.first_open(desk.by_strength, mask[:, : desk.k])
+        return [
+            (accepted, desk.submit), (running, desk.wait), (True, desk.judge), (True, desk.repair), (True, desk.submit),
+            (more, config), (True, desk.escalate),
+        ]  # fmt: skip
+
+
 class RetryThenFallback(Rule):
     """What gateways do: act on visible errors only. Retry the strongest twice, then fall back down the list."""
 
@@ -384,7 +403,7 @@ class Null(Rule):
 
 _RULES: tuple[Callable[[Desk, RouterCore], Rule], ...] = (
     Random, AlwaysCheapest, AlwaysStrongest, CheapestFirst, StrongestFirst, BestOfN, RaceAll, GreedyIndex,
-    RetryThenFallback, AlwaysEscalate, Null,
+    DraftAndRepair, RetryThenFallback, AlwaysEscalate, Null,
 )  # fmt: skip
 BASELINES: dict[str, Callable[[Desk, RouterCore], Rule]] = {rule.name: rule for rule in _RULES}
 
@@ -395,8 +414,12 @@ def applicable_baselines(core: LaneCore) -> list[str]:
         from .workflow_baselines import applicable_workflow_baselines
 
         return applicable_workflow_baselines(core)
-    names = [name for name in BASELINES if name != "null" and (name != "always-escalate" or core.spec.person)]
-    return [*names, *optimal_policies(core)]
+    senseless = {"null"}
+    if core.spec.person is None:
+        senseless.add(AlwaysEscalate.name)
+    if not core.graded or core.spec.repair is None:
+        senseless.add(DraftAndRepair.name)
+    return [*(name for name in BASELINES if name not in senseless), *optimal_policies(core)]
 
 
 def make_baseline(name: str, core: LaneCore) -> Actor:

@@ -15,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.streams import stream_id, uniform
+from ..scenarios.calibration import calibrate
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import RouterScenario
 from ..scenarios.tables import RecordedTable
@@ -86,14 +87,24 @@ class Evidence:
         return self._tables.get(name)
 
     @cached_property
+    def _paths(self) -> dict[str, Path]:
+        places = [(name, self.folder / f"{name}.{end}") for name in LABELS for end in ("csv", "parquet") if self.folder]
+        return {name: path for name, path in places if path.is_file()}
+
+    @cached_property
     def _tables(self) -> dict[str, KnownRuns]:
-        found = {}
-        for name, label in LABELS.items():
-            for ending in ("parquet", "csv"):
-                path = None if self.folder is None else self.folder / f"{name}.{ending}"
-                if path is not None and path.is_file():
-                    found[name] = _read(path, label)
-                    break
+        return {name: _read(path, LABELS[name]) for name, path in self._paths.items()}
+
+    @cached_property
+    def fitted(self) -> list[KnownRuns]:
+        """Simulated calls of scenarios fitted to the recorded tables: more repeats than were recorded."""
+        found = []
+        for name, path in self._paths.items():
+            played = play_calls(calibrate(path).scenario, self.tasks, REPEATS)
+            families = tuple(config.split("-")[0] for config in played.configs)
+            label = f"fitted to {LABELS[name].split(',')[0]}, simulated"
+            found.append(KnownRuns(label, False, played.configs, families, played.right, played.cost_usd,
+                                   played.latency_s))  # fmt: skip
         return found
 
     @cached_property

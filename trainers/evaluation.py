@@ -32,7 +32,6 @@ from .statistics import Difference, Estimate
 F64 = NDArray[np.float64]
 _ACTION_STREAM = stream_id("policy.action")
 LANES = 512
-_QUANTILES = ("cost_quantiles", "latency_quantiles")
 
 
 @dataclass(frozen=True, eq=False)
@@ -234,29 +233,35 @@ class Evaluation:
             return Estimate(number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]))
 
         def difference(row: Mapping[str, Any]) -> Difference:
-            ends = (number(row[name]) for name in ("value", "low", "high"))
-            return Difference(*ends, int(row["n"]), number(row["p_value"]), number(row["smallest_detectable"]))
+            return Difference(
+                number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]), number(row["p_value"]),
+                number(row["smallest_detectable"]),
+            )  # fmt: skip
 
         def maybe(read: Callable[[Any], Any], value: Any) -> Any:
             return None if value is None else read(value)
 
+        def each(read: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
+            return {str(key): read(value) for key, value in values.items()}
+
         def result(row: Mapping[str, Any]) -> PolicyResult:
             return PolicyResult(
-                name=str(row["name"]), episodes=int(row["episodes"]),
-                **{name: estimate(row[name]) for name in ("utility", "success", "cost_usd", "latency_s")},
-                **{name: {q: estimate(e) for q, e in row[name].items()} for name in _QUANTILES},
-                **{name: {k: number(v) for k, v in row[name].items()} for name in ("outcomes", "launches")},
-                steps=number(row["steps"]),
+                name=str(row["name"]), episodes=int(row["episodes"]), utility=estimate(row["utility"]),
+                success=estimate(row["success"]), cost_usd=estimate(row["cost_usd"]),
+                latency_s=estimate(row["latency_s"]), cost_quantiles=each(estimate, row["cost_quantiles"]),
+                latency_quantiles=each(estimate, row["latency_quantiles"]), outcomes=each(number, row["outcomes"]),
+                launches=each(number, row["launches"]), steps=number(row["steps"]),
                 share_of_ceiling=maybe(float, row["share_of_ceiling"]),
-                share_of_bound=maybe(float, row["share_of_bound"]),
-                regret=maybe(estimate, row["regret"]), against=maybe(difference, row["against"]),
+                share_of_bound=maybe(float, row["share_of_bound"]), regret=maybe(estimate, row["regret"]),
+                against=maybe(difference, row["against"]),
             )  # fmt: skip
 
         return cls(
-            rows=tuple(map(result, data["rows"])),
-            **{name: str(data[name]) for name in ("scenario", "scenario_hash", "profile", "split")},
-            intensity=float(data["intensity"]), seed=int(data["seed"]), ceiling=maybe(float, data["ceiling"]),
-            bound=maybe(float, data["bound"]), clusters=maybe(int, data["clusters"]),
+            rows=tuple(map(result, data["rows"])), scenario=str(data["scenario"]),
+            scenario_hash=str(data["scenario_hash"]), profile=str(data["profile"]),
+            intensity=float(data["intensity"]), split=str(data["split"]), seed=int(data["seed"]),
+            ceiling=maybe(float, data["ceiling"]), bound=maybe(float, data["bound"]),
+            clusters=maybe(int, data["clusters"]),
         )  # fmt: skip
 
     def to_json(self) -> str:

@@ -62,11 +62,13 @@ class KnownRuns:
         """The configurations of a table that have all its repeats, everywhere."""
         depth = table.success.shape[2]
         whole = np.flatnonzero((table.n_samples == depth).all(axis=0))
-        if not whole.size:
-            raise TableError(f"{table.source}: no configuration has {depth} runs on every query")
-        pick = [np.asarray(a)[:, whole] for a in (table.success >= 0.5, table.cost_usd, table.latency_s)]
-        names = tuple(table.configs[k] for k in whole)
-        return cls(label, True, names, tuple(families[k] for k in whole), *pick)
+        if whole.size < 3:
+            raise TableError(
+                f"{table.source}: {whole.size} configurations have {depth} runs on every query; allowed: 3 or more"
+            )
+        names, makers = (tuple(given[k] for k in whole.tolist()) for given in (table.configs, families))
+        right = np.asarray(table.success >= 0.5)[:, whole]
+        return cls(label, True, names, makers, right, table.cost_usd[:, whole], table.latency_s[:, whole])
 
 
 @dataclass(frozen=True, eq=False)

@@ -161,6 +161,15 @@ class _Stage:
             told(name)
         return plays
 
+    def everything(self, singles: Sequence[Play]) -> tuple[float, float]:
+        """Mean cost and time of every configuration once, one after the other, then a person if hand-overs count."""
+        cost = float(sum(single.cost.mean() for single in singles))
+        latency = float(sum(single.latency.mean() for single in singles))
+        person = self.core.spec.person if self.quality == "resolved" else None
+        if person is not None:
+            cost, latency = cost + person.cost_usd.table().mean, latency + person.latency_s.table().mean
+        return cost, latency
+
     def oracle(self) -> list[Play]:
         """One call to the configuration that is known to succeed at the least price, if it is worth that."""
         calls = first_calls(self.core, self.episodes, self.seed)
@@ -173,7 +182,8 @@ class _Stage:
             given = {name: array[:, None] for name, array in core.preference_source.sample(calls.keys).items()}
             price = calls.cost_usd
             if isinstance(reward, WeightedSum):
-                price = given["per_usd"] * calls.cost_usd + given["per_s"] * calls.latency_s
+                per_usd = np.maximum(given["per_usd"], 1e-9)  # of equal worth the cheaper one, where dollars are free
+                price = per_usd * calls.cost_usd + given["per_s"] * calls.latency_s
             fits = calls.right & (price < prize)
             if core.ends_on_budget:
                 fits &= calls.cost_usd < given["budget_usd"]
@@ -224,7 +234,7 @@ def evaluate_frontier(
         quality: ``success``, or ``resolved``, which also counts hand-overs to a person who gets it right.
         rivals: names of baselines to add, where they apply.
         reference: cost and latency of the hypervolumes' reference point; default: those of calling every
-            configuration once, one after the other.
+            configuration once, one after the other, and then a person if hand-overs count.
         draws: bootstrap draws.
         progress: called with a policy's name and the point that it has finished.
 
@@ -259,7 +269,7 @@ def evaluate_frontier(
     best = max(singles, key=lambda single: (single.success.mean(), -single.cost.mean()))
     best_cost, best_success = float(best.cost.mean()), float(best.success.mean())
     if reference is None:
-        reference = float(sum(s.cost.mean() for s in singles)), float(sum(s.latency.mean() for s in singles))
+        reference = stage.everything(singles)
     clusters = stage.group if loaded.tasks.kind == "table" else None  # type: ignore[attr-defined]
     measure = Measure(clusters, episodes, draws, best_cost, best_success, reference)
     curves = tuple(measure.curve(name, plays) for name, plays in played.items())

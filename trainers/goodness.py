@@ -19,6 +19,7 @@ from ..envs.router_core import RouterCore
 from ..envs.streams import episode_keys, pick, stream_id, uniform
 from ..faults import Status
 from ..scenarios.calibration import Calibration, counts_of
+from ..scenarios.effort_fit import alikeness
 from ..scenarios.fitting import SDS, fit_response_model
 from ..scenarios.likelihood import Likelihood
 from ..scenarios.loading import load_scenario
@@ -174,22 +175,24 @@ class Goodness:
         def number(value: Any) -> float:
             return float("nan") if value is None else float(value)
 
-        def floats(row: Mapping[str, Any], *names: str) -> list[float]:
-            return [number(row[name]) for name in names]
-
         def rival(row: Mapping[str, Any]) -> Rival:
-            low = row["ahead"]
-            ahead = Difference(*floats(low, "value", "low", "high"), int(low["n"]),
-                               *floats(low, "p_value", "smallest_detectable"))  # fmt: skip
+            gap = row["ahead"]
+            ahead = Difference(
+                number(gap["value"]), number(gap["low"]), number(gap["high"]), int(gap["n"]), number(gap["p_value"]),
+                number(gap["smallest_detectable"]),
+            )  # fmt: skip
             return Rival(str(row["name"]), number(row["log_likelihood"]), ahead)
 
+        def check(row: Mapping[str, Any]) -> Check:
+            return Check(
+                str(row["kind"]), str(row["config"]), str(row["what"]), number(row["recorded"]), number(row["low"]),
+                number(row["high"]), number(row["simulated"]),
+            )  # fmt: skip
+
         held = data["held_out"]
-        checks = tuple(
-            Check(str(c["kind"]), str(c["config"]), str(c["what"]), *floats(c, "recorded", "low", "high", "simulated"))
-            for c in data["checks"]
-        )
         return cls(
-            checks, number(held["log_likelihood_per_query"]), tuple(map(rival, held["rivals"])),
+            tuple(map(check, data["checks"])), number(held["log_likelihood_per_query"]),
+            tuple(map(rival, held["rivals"])),
             int(held["train_queries"]), int(held["test_queries"]), int(data["simulated_tasks"]),
         )  # fmt: skip
 
@@ -213,6 +216,7 @@ def goodness_of_fit(
     played = play_calls(calibration.scenario, episodes, repeats, seed=seed)
     checks = list(_success(calibration, played, total, wins, repeats, draws, seed))
     checks += _measures(calibration, played, draws, seed)
+    checks += _effort(calibration, played, draws, seed)
     if not held_out or not runs.table.is_eval.any() or runs.table.is_eval.all():
         return Goodness(tuple(checks), float("nan"), (), 0, 0, episodes)
     score, rivals, sizes = _held_out(calibration)
@@ -326,3 +330,28 @@ def _measures(calibration: Calibration, played: Played, draws: int, seed: int) -
                             float(np.quantile(simulated[:, k], p)))  # fmt: skip
             means = _mean_of(values[order], weights[:, runs.query[order]])
             yield Check(kind, name, "mean", float(means[0]), *_ends(means[1:]), float(simulated[:, k].mean()))
+
+
+def _effort(calibration: Calibration, played: Played, draws: int, seed: int) -> Iterator[Check]:
+    """How alike costs and times are on one task, and what those of a run say of another configuration's success."""
+    runs, n = calibration.runs, len(played.right)
+    if len(played.configs) < 2:
+        return
+    queries = len(runs.table.query_ids)
+    weights = np.concatenate([np.ones((1, queries)), _weights(queries, draws, seed)])
+    task, config, _ = (index.ravel() for index in np.indices(played.right.shape))
+    right = runs.success & ~runs.visible
+    for what, values, simulated in (
+        ("cost", runs.cost_usd, played.cost_usd), ("time", runs.latency_s, played.latency_s),
+    ):  # fmt: skip
+        found = alikeness(values, right, runs.query, runs.config, weights)
+        drawn = alikeness(simulated.ravel(), played.right.ravel(), task, config, np.ones((1, n)))
+        for name, label in (
+            ("repeats", f"{what} of repeats alike"),
+            ("pairs", f"{what} of configurations alike"),
+            ("success", f"{what} against the others' success"),
+        ):
+            recorded = getattr(found, name)
+            if np.isfinite(recorded[0]):
+                value = float(getattr(drawn, name)[0])
+                yield Check("effort", "all", label, float(recorded[0]), *_ends(recorded[1:]), value)

@@ -53,11 +53,10 @@ def tell(actor: Actor, core: LaneCore, seed: int, episode: int = 0) -> Story:
     recorder = EpisodeRecorder(core) if isinstance(core, RouterCore) else None
     while True:
         actions = np.asarray(actor.act_batch(core.observe(), core.mask(), action_draws(actor, core)), dtype=np.int64)
-        if recorder is None:
-            core.advance(actions)
-        else:
+        if recorder is not None:
             recorder.before()
-            core.advance(actions)
+        core.advance(actions)
+        if recorder is not None:
             recorder.after(int(actions[0]))
         utility += float(core.reward[0])
         totals += core.components[0]

@@ -2,13 +2,18 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
-from typing import Any
+from collections.abc import Sequence
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
 
 from .picture_style import LIGHT, plain
 
+F64 = NDArray[np.float64]
 Spot = tuple[float, float]
-Place = tuple[int, int, float]
+REACHES: Final = (9.0, 15.0, 24.0, 38.0)  # points between a point and its name
+ROUNDS: Final = 12
 
 
 def name_points(
@@ -28,58 +33,72 @@ def name_points(
         avoid: further points that names should not cover, such as the ends of error bars.
         size: of the letters, points.
     """
-    from matplotlib.transforms import Bbox
-
     renderer = figure.canvas.get_renderer()
     figure.draw(renderer)
     figure.set_layout_engine("none")  # the layout stays, so that data can be turned into pixels
     pixel = figure.dpi / 72
-    frame = axes.get_window_extent(renderer).padded(-2)
-    spots = [axes.transData.transform(point) for point in points]
-    bars = [axes.transData.transform(point) for point in avoid]
+    frame = axes.get_window_extent(renderer).padded(-2).extents
+    spots = axes.transData.transform(np.asarray(points, dtype=np.float64))
+    bars = axes.transData.transform(np.asarray(avoid, dtype=np.float64).reshape(-1, 2))
     texts = [
         axes.annotate(
-            plain(name), point, xytext=(0, 0), textcoords="offset pixels", fontsize=size, ha="left", va="bottom",
+            plain(name), point, xytext=(0, 0), textcoords="offset points", fontsize=size, ha="left", va="bottom",
             zorder=5, color=colour, weight="bold" if i == 0 else "normal",
         )
         for i, (name, point, colour) in enumerate(zip(names, points, colours, strict=True))
     ]  # fmt: skip
-    sizes = [(box.width, box.height) for box in (text.get_window_extent(renderer) for text in texts)]
-    near = [(x, y) for x in (-1, 0, 1) for y in (-1, 0, 1) if (x, y) != (0, 0)]
-    places = [(x, y, reach * pixel) for reach in (9, 15, 24, 38) for x, y in near]
-
-    def box(i: int, place: Place) -> Any:
-        """Where a name would stand: beside, above or below its point, ``reach`` pixels away."""
-        x, y, reach = place
-        (w, h), (px, py) = sizes[i], spots[i]
-        slant = 0.7 if x and y else 1.0
-        left = px + slant * x * reach - (w if x < 0 else w / 2 if x == 0 else 0)
-        low = py + slant * y * reach - (h if y < 0 else h / 2 if y == 0 else 0)
-        return Bbox.from_bounds(left, low, w, h)
-
-    def cost(i: int, place: Place, others: Mapping[int, Any]) -> float:
-        mine = box(i, place)
-        total = 0.05 * place[2] + (0.0 if place[:2] == (1, 0) else 1.0)
-        total += 200.0 * (mine.x0 < frame.x0 or mine.x1 > frame.x1 or mine.y0 < frame.y0 or mine.y1 > frame.y1)
-        total += sum(100.0 for other in others.values() if mine.padded(1).overlaps(other))
-        total += sum(60.0 for x, y in spots if mine.padded(4).contains(x, y))
-        total += sum(12.0 for x, y in bars if mine.padded(2).contains(x, y))
-        (px, py), x, y = spots[i], (mine.x0 + mine.x1) / 2, (mine.y0 + mine.y1) / 2
-        line = [(px + t * (x - px), py + t * (y - py)) for t in (0.2, 0.35, 0.5)]
-        return total + sum(15.0 for x, y in line for other in others.values() if other.contains(x, y))
-
-    taken = dict.fromkeys(range(len(points)), places[0])
-    chosen = {i: box(i, places[0]) for i in taken}
-    for _ in range(12):
-        for i in chosen:
-            others = {j: other for j, other in chosen.items() if j != i}
-            taken[i] = min(places, key=lambda place, i=i, others=others: cost(i, place, others))
-            chosen[i] = box(i, taken[i])
+    sizes = np.array([text.get_window_extent(renderer).size for text in texts])
+    boxes, reach = _places(spots, sizes, pixel)
+    fixed = _fixed_cost(boxes, reach, spots, bars, frame)
+    taken = np.zeros(len(spots), dtype=np.int64)
+    everybody = np.arange(len(spots))
+    for _ in range(ROUNDS):
+        for i in everybody:
+            others = boxes[everybody, taken][everybody != i]
+            taken[i] = (fixed[i] + _cost_among(boxes[i], spots[i], others)).argmin()
     for i, text in enumerate(texts):
+        x0, y0, x1, y1 = boxes[i, taken[i]]
         # in points from the data, so that the place holds at any resolution
-        text.set_position(((chosen[i].x0 - spots[i][0]) / pixel, (chosen[i].y0 - spots[i][1]) / pixel))
-        text.set_anncoords("offset points")
-        if taken[i][2] > 10 * pixel:
-            end = (min(max(spots[i][0], chosen[i].x0), chosen[i].x1), min(max(spots[i][1], chosen[i].y0), chosen[i].y1))
+        text.set_position(((x0 - spots[i, 0]) / pixel, (y0 - spots[i, 1]) / pixel))
+        if reach[taken[i]] > 10 * pixel:
+            end = (min(max(spots[i, 0], x0), x1), min(max(spots[i, 1], y0), y1))
             xs, ys = zip(*axes.transData.inverted().transform([spots[i], end]), strict=True)
             axes.plot(xs, ys, color=LIGHT["void"], lw=0.7, zorder=2)
+
+
+def _places(spots: F64, sizes: F64, pixel: float) -> tuple[F64, F64]:
+    """``(n, P, 4)`` boxes where each name could stand, and ``(P,)`` how far from its point, right of it first."""
+    sides = [(1, 0), (1, 1), (1, -1), (0, 1), (0, -1), (-1, 1), (-1, 0), (-1, -1)]
+    slots = np.array([(x, y, reach * pixel) for reach in REACHES for x, y in sides])
+    x, y, reach = slots.T
+    slant = np.where((x != 0) & (y != 0), 0.7, 1.0) * reach
+    w, h = sizes[:, :1], sizes[:, 1:]
+    left = spots[:, :1] + slant * x - w * (0.5 - 0.5 * x)
+    low = spots[:, 1:] + slant * y - h * (0.5 - 0.5 * y)
+    return np.stack([left, low, left + w, low + h], axis=2), reach
+
+
+def _within(boxes: F64, points: F64, pad: float) -> F64:
+    """``(..., m)`` which of ``m`` points lie in each box, widened by ``pad``."""
+    x0, y0, x1, y1 = (boxes[..., k, None] for k in range(4))
+    x, y = points[:, 0], points[:, 1]
+    return ((x >= x0 - pad) & (x <= x1 + pad) & (y >= y0 - pad) & (y <= y1 + pad)).astype(np.float64)
+
+
+def _fixed_cost(boxes: F64, reach: F64, spots: F64, bars: F64, frame: F64) -> F64:
+    """``(n, P)`` what a place costs whatever the others do: out of the frame, over points or bars, far away."""
+    outside = (boxes[..., 0] < frame[0]) | (boxes[..., 1] < frame[1])
+    outside |= (boxes[..., 2] > frame[2]) | (boxes[..., 3] > frame[3])
+    cost = (
+        200.0 * outside + 60.0 * _within(boxes, spots, 4.0).sum(axis=2) + 12.0 * _within(boxes, bars, 2.0).sum(axis=2)
+    )
+    return cost + 0.05 * reach + (np.arange(len(reach)) % 8 != 0)
+
+
+def _cost_among(places: F64, spot: F64, others: F64) -> F64:
+    """``(P,)`` what each place of one name costs beside the other names: overlaps, and lines that cross a name."""
+    x0, y0, x1, y1 = (places[:, None, k] for k in range(4))
+    apart = (x1 + 1 < others[:, 0]) | (others[:, 2] < x0 - 1) | (y1 + 1 < others[:, 1]) | (others[:, 3] < y0 - 1)
+    middle = (places[:, :2] + places[:, 2:]) / 2.0
+    crossed = [_within(others, spot + t * (middle - spot), 0.0).sum(axis=0) for t in (0.2, 0.35, 0.5)]
+    return 100.0 * (~apart).sum(axis=1) + 15.0 * np.sum(crossed, axis=0)

@@ -18,12 +18,12 @@ from ..extras import missing_extra
 
 LIGHT: Final[Mapping[str, str]] = {
     "paper": "#ffffff", "ink": "#1f2733", "soft": "#55606e", "grid": "#e1e6ec", "hero": "#b94700", "other": "#3f6188",
-    "one": "#0069a6", "two": "#9a5b00", "three": "#00755a", "four": "#a0447c", "five": "#6a4fb3", "six": "#5c6b7a",
+    "one": "#0069a6", "two": "#9a5b00", "three": "#00845f", "four": "#6d1450", "five": "#6a4fb3", "six": "#5c6b7a",
     "good": "#00745b", "bad": "#b54300", "void": "#6c7785",
 }  # fmt: skip
 DARK: Final[Mapping[str, str]] = {
     "paper": "#14181f", "ink": "#e6eaf0", "soft": "#a9b4c2", "grid": "#2b333e", "hero": "#ff9a52", "other": "#93b7e0",
-    "one": "#62b6ee", "two": "#e9b44c", "three": "#3fcaa1", "four": "#ec9bc6", "five": "#b9a4f2", "six": "#aab6c4",
+    "one": "#62b6ee", "two": "#e9b44c", "three": "#23a57d", "four": "#ffc9e8", "five": "#b9a4f2", "six": "#aab6c4",
     "good": "#40cba2", "bad": "#ff9c5c", "void": "#9aa5b3",
 }  # fmt: skip
 SERIES: Final = ("one", "two", "three", "four", "five", "six")

@@ -356,10 +356,11 @@ def _judges(given: Any, scenario: RouterScenario) -> dict[str, JudgeFunction]:
     """The judges' functions by the names that the scenario gives them."""
     names = list(scenario.panel)
     if scenario.judges is None:
-        if given is not None:
-            check_async(given, "judge")
-        elif names:
-            raise CallableError("judge: the scenario has one, so the policy will ask it; give an async function")
+        if given is None:
+            if names:
+                raise CallableError("judge: the scenario has one, so the policy will ask it; give an async function")
+            return {}
+        check_async(given, "judge")
         return dict.fromkeys(names, given)
     if not isinstance(given, Mapping):
         raise CallableError(f"judge: the scenario has several; give a mapping with the keys {', '.join(names)}")
