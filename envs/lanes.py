@@ -79,7 +79,6 @@ class LaneCore(ABC):
     component_names: ClassVar[tuple[str, ...]]
     outcome_names: ClassVar[tuple[str, ...]]
     plan: BoundPlan | GradedPlan | None
-    graded: bool = False  # whether what is delivered has a quality instead of being right or wrong
     _saved: ClassVar[tuple[str, ...]] = ("seeds", "episodes", "keys", "steps")
 
     def __init__(

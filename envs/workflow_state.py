@@ -60,7 +60,8 @@ ACTIONS = (
 
 
 class Known(IntEnum):
-    """What the agent knows of a field: ``CHECKED`` by the cheap reasoner, ``ASSURED`` by the strong one."""
+    """What the agent knows of a field: ``CHECKED`` by the cheap reasoner, ``ASSURED`` by the strong one; ``STUCK``:
+    flagged, and the strong reasoner could not repair it."""
 
     UNSEEN = 0
     FETCHED = 1
@@ -68,6 +69,7 @@ class Known(IntEnum):
     ASSURED = 3
     FLAGGED = 4
     REPAIRED = 5
+    STUCK = 6
 
 
 class Belief(IntEnum):
@@ -122,8 +124,9 @@ class WorkflowState(LaneCore):
       none.
     * ``belief`` (N, W): :class:`Belief`; ``verified`` (N, W): read back since; ``excess`` (N, W): effects it knows
       must be undone; ``key`` (N, W): idempotency key in use; ``attempts`` (N, W): calls so far.
-    * ``status`` (N, W): :class:`~brownout.faults.Status` of the last call made for the step (0: none);
-      ``failed_at``, ``retry_at`` (N, W) s: when it last failed, when a retry was invited.
+    * ``status`` (N, W): :class:`~brownout.faults.Status` of the last call made for the step (0: none); ``answer`` (N,):
+      that of the last call of all; ``failed_at``, ``retry_at`` (N,) s: when a call last failed, when a retry was
+      invited.
     * ``flight_until`` (N, W) s: end of the call in flight (infinite: none); ``flight_status``, ``flight_retry``.
     * ``told`` (N, C): 0 not yet, 1 the decision holds, 2 it does not.
     * ``cursor`` (N,): the current step, T for none; ``token_known`` (N,) s: expiry it was told; ``context`` (N,)
@@ -139,10 +142,11 @@ class WorkflowState(LaneCore):
     _saved = (
         *LaneCore._saved, "clock", "spend", "cursor", "token_until", "token_known", "context", "foreign", "messages",
         "questions", "reasoner", "synced_at", "begun", "made", "revoked", "renamed", "version", "snapshot",
-        "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key", "applied_key",
-        "belief", "verified", "excess", "attempts", "status", "failed_at", "retry_at", "flight_until", "flight_status",
-        "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned", "facts", "told",
-        "groups", "scale_level",
+        "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key",
+        "applied_key",
+        "belief", "verified", "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until",
+        "flight_status", "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned",
+        "facts", "told", "groups", "scale_level",
     )  # fmt: skip
 
     def __init__(
@@ -298,8 +302,9 @@ class WorkflowState(LaneCore):
             zeros(w, int) for _ in range(6)
         )
         self.bad, self.belief, self.status, self.flight_status = (zeros(w, np.int8) for _ in range(4))
+        self.answer, self.failed_at, self.retry_at = zeros(None, np.int8), zeros(None, float), zeros(None, float)
         self.verified, self.changed, self.draft, self.needed, self.banned = (zeros(w, bool) for _ in range(5))
-        self.failed_at, self.retry_at, self.flight_until, self.flight_retry = (zeros(w, float) for _ in range(4))
+        self.flight_until, self.flight_retry = zeros(w, float), zeros(w, float)
         self.lock_until, self.input_at, self.hold = (zeros(w, float) for _ in range(3))
         self.facts, self.told = zeros(c, bool), zeros(c, np.int8)
         self.ready: Bools = zeros(self.num_steps, bool)
@@ -387,11 +392,16 @@ class WorkflowState(LaneCore):
         self.ready = ready
 
     def _skip(self) -> None:
-        """Pass over the steps that a decision rules out, and take up those that it no longer does."""
+        """Pass over the steps that a decision rules out, and take up those that it no longer does.
+
+        What has been done and turns out to be ruled out must be undone.
+        """
         told = self.told.take(np.maximum(self.condition, 0), axis=1)
         moot = (self.condition >= 0) & (told > 0) & ((told == 1) != self.wanted)
         belief = self.belief
-        belief[moot & (belief == Belief.TODO)] = Belief.SKIPPED
+        done = moot & (belief == Belief.DONE)
+        self.excess[done] = 1
+        belief[done | (moot & (belief == Belief.TODO))] = Belief.SKIPPED
         belief[~moot & (belief == Belief.SKIPPED)] = Belief.TODO
 
     def _move_cursor(self) -> None:

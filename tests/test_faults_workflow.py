@@ -161,7 +161,7 @@ def test_an_approval_is_waited_for() -> None:
     bench.do("call:cheap")
     assert bench.clock == before + 4.5
     assert (status(bench, "pay"), bench.belief("pay")) == (Status.PENDING, Belief.IN_FLIGHT)
-    assert (bench.current, bench.see("last.pending"), bench.see("in_flight")) == ("", 0, 1)
+    assert (bench.current, bench.see("last.pending"), bench.see("in_flight")) == ("", 1, 1)
     until = bench.core.flight_until[0, 1]
     bench.do("wait")
     assert bench.clock == until > before + 4.5
