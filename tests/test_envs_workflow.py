@@ -196,6 +196,12 @@ def test_a_broken_format_shows_and_can_be_repaired() -> None:
     assert bench.do("call:cheap", "call:cheap", "finish").outcome == "success"
 
 
+def test_reading_again_does_not_undo_a_repair() -> None:
+    bench = dirty("malformed-format")
+    bench.do("fetch", "call:cheap", "fetch", "repair:strong", "fetch")
+    assert (bench.known("order.total"), bench.core.wrong[0, 2]) == (Known.REPAIRED, False)
+
+
 def test_a_strict_service_refuses_a_broken_format() -> None:
     bench = Bench({"fault": "malformed-format", "when": "always & on('order.total')"}, services__bank__strict=1.0)
     bench.do(*PAID)

@@ -90,6 +90,7 @@ def test_a_revoked_scope_is_for_good_and_is_handed_over() -> None:
     bench = Bench({"fault": "revoked-scope", "when": "on('bank')"})
     bench.do("fetch", "call:cheap", "fetch", "call:cheap")
     assert status(bench, "pay") == Status.FORBIDDEN
+    assert bench.spend == 2 * 0.125, "the bank bills nothing for a refusal"
     bench.do("refresh", "resync", "call:strong")
     assert status(bench, "pay") == Status.FORBIDDEN
     assert bench.strikes == {"revoked-scope#0": 1}, "once per service"

@@ -98,6 +98,16 @@ def test_a_change_that_came_too_late_is_undone_and_redone() -> None:
     assert bench.do("finish").outcome == "success"
 
 
+def test_what_was_read_back_before_the_change_is_known_is_in_doubt_again() -> None:
+    bench = Bench({"fault": "changed-request", "noticed": 1.0, "when": "nth_call(1) & on('bank')"})
+    bench.do(*PAID, "verify")
+    assert (bench.see("unverified"), bench.see("excess")) == (0, 0), "it stands as the agent meant it"
+    bench.do("clarify")
+    assert bench.see("unverified") == 1
+    bench.do("verify", "compensate", "call:cheap", "call:cheap")
+    assert bench.do("finish").outcome == "success"
+
+
 # ---------------------------------------------------------------- out-of-order-input
 
 
