@@ -108,7 +108,7 @@ class WorkflowCore(WorkflowLearning):
         self._bind_records(lanes, keys)
         if self.plan is not None:
             self.plan.reset(lanes, keys)
-        self._move_cursor()
+        self._start_cursor(lanes)
         if lanes.size == self.num_lanes:
             self._allowed = self.view.legal(None)
         else:

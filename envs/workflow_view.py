@@ -32,8 +32,10 @@ _ANSWERS: dict[str, tuple[Status, ...]] = {
     "locked": (Status.LOCKED,),
     "pending": (Status.PENDING,),
 }
-_BITS = 5  # a step needs at most 31 fields of one state, or the count stops there
+_BITS = 5  # for a count of steps
 _MOST = (1 << _BITS) - 1
+_FIELD_BITS = 4  # for a count of the fields that one step needs
+_MOST_FIELDS = (1 << _FIELD_BITS) - 1
 
 
 class WorkflowView:
@@ -50,7 +52,7 @@ class WorkflowView:
         self._person, self._requester = spec.person is not None, spec.requester is not None
         self._patience = 0 if spec.requester is None else spec.requester.patience
         self._needs_any = core.needs.any(axis=1)
-        self._weight = np.int64(1) << (_BITS * np.arange(len(_KNOWN), dtype=np.int64))
+        self._weight = np.int32(1) << (_FIELD_BITS * np.arange(len(_KNOWN), dtype=np.int32))
         answers = np.zeros((len(Status), len(_ANSWERS)), np.float32)
         for column, statuses in enumerate(_ANSWERS.values()):
             answers[list(statuses), column] = 1.0
@@ -66,9 +68,9 @@ class WorkflowView:
             ],
             axis=1,
         ).astype(np.float32)
-        self._count = np.zeros(core.num_lanes, np.int64)  # fields of the current step by state, packed
-        self._progress = np.zeros(core.num_lanes, np.int64)  # steps by belief, packed
-        self._by_belief = np.array([0, *(1 << (_BITS * np.arange(4)))], np.int64)
+        self._count = np.zeros(core.num_lanes, np.int32)  # fields of the current step by state, packed
+        self._progress = np.zeros(core.num_lanes, np.int32)  # steps by belief, packed
+        self._by_belief = np.array([0, *(1 << (_BITS * np.arange(4)))], np.int32)
         m = self._memory_s
         self.columns = (
             Column("steps_left", "count", 0.0, MAX_STEPS),
@@ -98,7 +100,7 @@ class WorkflowView:
             Column("step.failed", "flag", 0.0, 1.0),
             Column("since_failure", "s", 0.0, m),
             Column("retry_in", "s", 0.0, m),
-            *(Column(f"fields.{name}", "count", 0.0, float(_MOST)) for name in _KNOWN),
+            *(Column(f"fields.{name}", "count", 0.0, float(_MOST_FIELDS)) for name in _KNOWN),
             *(Column(f"last.{name}", "flag", 0.0, 1.0) for name in _ANSWERS),
             *(Column(f"at.{name}", "flag", 0.0, 1.0) for name in core.step_names),
             *(
@@ -183,7 +185,7 @@ class WorkflowView:
         plain[26] = np.minimum(retry, self._memory_s, out=retry)
         count = of(self._count)
         for i in range(len(_KNOWN)):
-            plain[27 + i] = (count >> (_BITS * i)) & _MOST
+            plain[27 + i] = (count >> (_FIELD_BITS * i)) & _MOST_FIELDS
         return plain.T
 
     def _one(self, lane: int) -> list[float]:
@@ -206,11 +208,11 @@ class WorkflowView:
             core.excess.item(lane, cursor), self._failures[core.status.item(lane, cursor)],
             min(clock - core.failed_at.item(lane), self._memory_s),
             min(max(core.retry_at.item(lane) - clock, 0.0), self._memory_s),
-            *((count >> (_BITS * i)) & _MOST for i in range(len(_KNOWN))),
+            *((count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))),
         ]  # fmt: skip
 
     def _count_fields(self, rows: I64, cursor: I64, lanes: I64 | None) -> I64:
-        """Count the fields of the current step by what is known of them, five bits for each state."""
+        """Count the fields of the current step by what is known of them, some bits for each state."""
         core = self._core
         known = core.known if lanes is None else core.known.take(rows, axis=0)
         weight = self._weight.take(known)
@@ -225,8 +227,8 @@ class WorkflowView:
     def _count_steps(self, belief: NDArray, verified: Bools, excess: I64, lanes: I64 | None) -> I64:
         """Count steps by belief, those done and not read back, those with effects to undo, five bits for each."""
         weight = self._by_belief.take(belief)
-        weight += ((belief == 1) & self._core.writes & ~verified) * np.int64(1 << (4 * _BITS))
-        weight += (excess > 0) * np.int64(1 << (5 * _BITS))
+        weight += ((belief == 1) & self._core.writes & ~verified) * np.int32(1 << (4 * _BITS))
+        weight += (excess > 0) * np.int32(1 << (5 * _BITS))
         progress = sum_of(weight)
         if lanes is None:
             self._progress = progress
@@ -247,7 +249,9 @@ class WorkflowView:
         progress = self._count_steps(of(core.belief), of(core.verified), of(core.excess), lanes)
         if len(rows) == 1:
             return self._legal_one(int(rows[0]), count.item(), progress.item())
-        unseen, fetched, checked, _, flagged, repaired, _ = ((count >> (_BITS * i)) & _MOST for i in range(len(_KNOWN)))
+        unseen, fetched, checked, _, flagged, repaired, _ = (
+            (count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))
+        )
         t = core.num_steps
         cell = rows * (t + 1) + cursor
         has = cursor < t
@@ -273,7 +277,9 @@ class WorkflowView:
     def _legal_one(self, lane: int, count: int, progress: int) -> Bools:
         """The mask of one lane, in plain numbers."""
         core, cursor = self._core, self._core.cursor.item(lane)
-        unseen, fetched, checked, _, flagged, repaired, _ = ((count >> (_BITS * i)) & _MOST for i in range(len(_KNOWN)))
+        unseen, fetched, checked, _, flagged, repaired, _ = (
+            (count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))
+        )
         has = cursor < core.num_steps
         flying, unread, excess = ((progress >> (_BITS * i)) & _MOST for i in (2, 4, 5))
         work = has and unseen == 0

@@ -25,7 +25,7 @@ _VERBS = {
 }
 _BUSINESS = (Verb.FETCH, Verb.CALL, Verb.VERIFY, Verb.COMPENSATE)
 _RESERVED = (*SIDE_SERVICES, *(verb.word for verb in Verb))
-MOST_STEPS, MOST_FIELDS = 24, 64
+MOST_STEPS, MOST_FIELDS, MOST_NEEDS = 24, 64, 15
 
 FieldKind = Literal[
     "text", "email", "phone", "date", "stamp", "amount", "integer", "choice", "key", "reference", "code"
@@ -183,6 +183,8 @@ class WorkflowScenario(Scenario):
             _known(f"{where}.needs", record, self.records)
             if field != "*":
                 _known(f"{where}.needs: {record}", field, self.records[record].fields)
+        if len(self.needed_fields(name)) > MOST_NEEDS:
+            raise ValueError(f"{where}.needs: more than {MOST_NEEDS} fields; split the step")
         for other in step.after:
             _known(f"{where}.after", other, self.steps)
         if step.when and step.unless:
