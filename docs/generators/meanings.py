@@ -62,6 +62,13 @@ STATUSES = {
     "partial": "an answer that is visibly incomplete (from tables of recorded runs)",
     "refused": "the model declined the task; billed in part",
     "cancelled": "cancelled by the end of the episode",
+    "unauthorized": "HTTP 401: the token is missing or no longer valid",
+    "forbidden": "HTTP 403: the token lacks the scope",
+    "not-found": "HTTP 404",
+    "conflict": "HTTP 409 or 412: the record has changed, or something stands in the way",
+    "unprocessable": "HTTP 422: the service cannot use the arguments",
+    "locked": "HTTP 423: somebody else holds the record",
+    "pending": "HTTP 202: accepted, and not done yet",
 }
 
 TRIGGERS = {
