@@ -71,9 +71,9 @@ class Task:
 
     def score(self, policy: Actor, episodes: int = SELECTION_EPISODES) -> float:
         """Mean utility on held-out seeds of the *training* split: selection never sees the eval split."""
-        core = self.core(min(512, episodes))
         first, end = self.window or (0, episodes)
         count = min(episodes, end - first)
+        core = self.core(min(512, count))
         seeds = range(SELECTION_SEED, SELECTION_SEED + -(-episodes // count))
         return float(np.mean([play(policy, core, count, seed, first=first).utility.mean() for seed in seeds]))
 

@@ -9,10 +9,15 @@ from typing import Any
 from ..extras import missing_extra
 from .evaluation import Evaluation
 
-_INK, _GRID, _HERO, _OTHER = "#1f2733", "#d8dee6", "#d9480f", "#4c6a92"
+INK, GRID, HERO, OTHER = "#1f2733", "#d8dee6", "#d9480f", "#4c6a92"
 
 
-def _figure(width: float = 7.6, height: float = 4.6) -> tuple[Any, Any]:
+def new_figure(width: float = 7.6, height: float = 4.6, columns: int = 1) -> tuple[Any, Any]:
+    """Return a figure in the style of all pictures and its axes (a list of them when there are several columns).
+
+    Raises:
+        MissingExtraError: without matplotlib.
+    """
     try:
         from matplotlib.backends.backend_agg import FigureCanvasAgg
         from matplotlib.figure import Figure
@@ -20,12 +25,13 @@ def _figure(width: float = 7.6, height: float = 4.6) -> tuple[Any, Any]:
         raise missing_extra("plot", error) from error
     figure = Figure(figsize=(width, height), dpi=140, facecolor="white", layout="constrained")
     FigureCanvasAgg(figure)
-    axes = figure.add_subplot()
-    axes.grid(color=_GRID, linewidth=0.7)
-    axes.set_axisbelow(True)
-    for side in ("top", "right"):
-        axes.spines[side].set_visible(False)
-    return figure, axes
+    every = [figure.add_subplot(1, columns, place + 1) for place in range(columns)]
+    for axes in every:
+        axes.grid(color=GRID, linewidth=0.7)
+        axes.set_axisbelow(True)
+        for side in ("top", "right"):
+            axes.spines[side].set_visible(False)
+    return figure, every[0] if columns == 1 else every
 
 
 def draw_frontier(evaluation: Evaluation, path: Path) -> Path:
@@ -38,11 +44,11 @@ def draw_frontier(evaluation: Evaluation, path: Path) -> Path:
     Raises:
         MissingExtraError: without matplotlib.
     """
-    figure, axes = _figure()
+    figure, axes = new_figure()
     rows = [row for row in evaluation.rows if row.success.value > 0.0]
     for row in rows:
         hero = row is evaluation.rows[0]
-        colour = _HERO if hero else _OTHER
+        colour = HERO if hero else OTHER
         success = 100 * row.success.value
         axes.errorbar(
             row.cost_usd.value, success, xerr=row.cost_usd.half_width,
@@ -53,15 +59,15 @@ def draw_frontier(evaluation: Evaluation, path: Path) -> Path:
             f"{row.name}\nutility {row.utility.value:.2f}", (row.cost_usd.value, success), xytext=(8, -3),
             textcoords="offset points", fontsize=8, color=colour, weight="bold" if hero else "normal",
         )  # fmt: skip
-    axes.set_xlabel("mean cost of an episode, USD", color=_INK)
-    axes.set_ylabel("answered right, %", color=_INK)
+    axes.set_xlabel("mean cost of an episode, USD", color=INK)
+    axes.set_ylabel("answered right, %", color=INK)
     axes.set_xlim(left=0)
     axes.margins(x=0.18, y=0.1)
     axes.set_title(
         f"{evaluation.scenario} under {evaluation.profile} faults: {evaluation.rows[0].episodes:,} held-out episodes",
-        loc="left", fontsize=10, color=_INK,
+        loc="left", fontsize=10, color=INK,
     )  # fmt: skip
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
 def draw_learning(metrics: Path, path: Path, lines: dict[str, float] | None = None) -> Path:
@@ -75,13 +81,13 @@ def draw_learning(metrics: Path, path: Path, lines: dict[str, float] | None = No
     Raises:
         MissingExtraError: without matplotlib.
     """
-    figure, axes = _figure()
+    figure, axes = new_figure()
     records = [json.loads(line) for line in metrics.read_text(encoding="utf-8").splitlines()]
     shown = [r for r in records if r.get("utility") is not None]
     axes.plot(
         [r["steps"] / 1e6 for r in shown],
         [r["utility"] for r in shown],
-        color=_OTHER,
+        color=OTHER,
         lw=1,
         label="exploring",
     )
@@ -90,20 +96,21 @@ def draw_learning(metrics: Path, path: Path, lines: dict[str, float] | None = No
         axes.plot(
             [r["steps"] / 1e6 for r in greedy],
             [r["score"] for r in greedy],
-            color=_HERO,
+            color=HERO,
             lw=2,
             label="greedy",
         )
     for label, value in (lines or {}).items():
-        axes.axhline(value, color=_INK, lw=0.9, ls="--")
+        axes.axhline(value, color=INK, lw=0.9, ls="--")
         axes.annotate(label, (0.995, value), xycoords=("axes fraction", "data"), ha="right", va="bottom", fontsize=8)
-    axes.set_xlabel("environment steps, millions", color=_INK)
-    axes.set_ylabel("utility per episode", color=_INK)
+    axes.set_xlabel("environment steps, millions", color=INK)
+    axes.set_ylabel("utility per episode", color=INK)
     axes.legend(frameon=False, loc="lower right")
-    return _write(figure, path)
+    return write_figure(figure, path)
 
 
-def _write(figure: Any, path: Path) -> Path:
+def write_figure(figure: Any, path: Path) -> Path:
+    """Write a PNG file under a temporary name, then rename it."""
     path.parent.mkdir(parents=True, exist_ok=True)
     temporary = path.with_name(f".{path.name}.part")
     figure.savefig(temporary, format="png")
