@@ -117,6 +117,8 @@ LIBRARY = {
     "a minute to three quarters of an hour",
     "flaky-api": "one good model behind a gateway that fails in bursts of seconds; the right pause wins",
     "judge-drift": "the support desk with a judge that lets more and more wrong answers pass",
+    "moving-desk": "the support desk over twelve weeks in which prices, quality, formats and the judge move: profile "
+    "`drift`",
     "overnight-loop": "a backlog worked through with nobody watching; some requests loop, and every turn costs dollars",
     "price-surge": "long research tasks at two vendors whose prices move; only the bill shows it",
     "provider-outage": "two providers, the better and cheaper of which goes down for minutes at a time",
