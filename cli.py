@@ -13,15 +13,17 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
 from . import __version__
 from .cli_options import curriculum_options, ppo_config
+from .cli_records import app as records_app
+from .cli_report import app as report_app
 from .cli_robustness import app as robustness_app
 from .cli_runs import app as runs_app
-from .errors import BrownoutError, WorkerError
+from .cli_studies import app as studies_app
+from .errors import BrownoutError, PolicyError, WorkerError
 
 if TYPE_CHECKING:
     from .scenarios import Scenario
@@ -39,6 +41,9 @@ scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no
 app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
 app.add_typer(robustness_app)
+app.add_typer(records_app)
+app.add_typer(report_app)
+app.add_typer(studies_app)
 out = Console()
 err = Console(stderr=True)
 
@@ -66,17 +71,6 @@ def _load(scenario: str, overrides: list[str] | None) -> Scenario:
     from .scenarios import load_scenario
 
     return load_scenario(scenario, overrides or [])
-
-
-def _shown(value: Any) -> Any:
-    """Plain data of a scenario; a null is left out only where leaving it out means the same."""
-    if isinstance(value, BaseModel):
-        known = type(value).model_fields
-        kept = ((name, item) for name, item in value if item is not None or known[name].get_default() is not None)
-        return {name: _shown(item) for name, item in kept}
-    if isinstance(value, dict):
-        return {name: _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _print_json(value: Any) -> None:
@@ -116,8 +110,9 @@ def scenarios_list(as_json: JsonOption = False) -> None:
 @scenarios_app.command("show")
 def scenarios_show(scenario: ScenarioArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Print a scenario in full, defaults and overrides filled in."""
-    loaded = _load(scenario, overrides)
-    data = _shown(loaded)
+    from .scenarios.loading import scenario_data
+
+    data = scenario_data(_load(scenario, overrides))
     if as_json:
         _print_json(data)
     else:
@@ -146,11 +141,11 @@ def scenarios_check(
 
 
 @scenarios_app.command("schema")
-def scenarios_schema() -> None:
-    """Print the JSON schema of scenario files, for editors."""
+def scenarios_schema(env: Annotated[str, typer.Option(help="router or workflow.")] = "router") -> None:
+    """Print the JSON schema of the scenario files of one environment, for editors."""
     from .scenarios import json_schema
 
-    print(json_schema())
+    print(json_schema(env))
 
 
 @app.command("faults")
@@ -231,7 +226,10 @@ def train(
     for warning in result.warnings:
         said.print(f"note: {warning}", highlight=False)
     if evaluate and not result.interrupted:
+        from .trainers.run_folder import keep_evaluation
+
         table = _compare(result.policy, loaded, profile, intensity, episodes, said)
+        keep_evaluation(folder, table)
         _show(table, as_json)
     elif as_json:
         _print_json({"steps": result.steps, "seconds": result.seconds, "out": str(folder)})
@@ -257,11 +255,11 @@ def options_list(as_json: JsonOption = False) -> None:
 def _compare(
     policy: Any, scenario: Scenario, profile: str, intensity: float, episodes: int, console: Console
 ) -> Evaluation:
-    from .envs.router_core import RouterCore
+    from .envs.cores import make_core
     from .trainers.baselines import applicable_baselines
     from .trainers.evaluation import evaluate as run
 
-    core = RouterCore(scenario, 1, profile=profile, intensity=intensity)
+    core = make_core(scenario, 1, profile=profile, intensity=intensity)
     rivals = {name: f"baseline:{name}" for name in applicable_baselines(core)}
     with console.status("evaluating"):
         return run({"trained": policy, **rivals}, scenario, episodes=episodes, profile=profile, intensity=intensity)
@@ -296,12 +294,33 @@ def evaluate_command(
     without_faults: WithoutFaultsOption = None,
     lanes: Annotated[int, typer.Option(min=1, help="Lanes; changes speed, not results.")] = 512,
     overrides: SetOption = None,
+    frontier: Annotated[bool, typer.Option("--frontier", help="Sweep a preference: hull, AIQ, hypervolume.")] = False,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH:POINTS", help="What --frontier sweeps; default: what the scenario samples."
+        ),
+    ] = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Frontier: count right hand-overs as answers.")] = False,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Frontier: picture to write.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Frontier: points to write.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate policies on the same episodes: utility, success, cost, latency, paired differences."""
     from .trainers.evaluation import evaluate as run
 
     loaded = _load(scenario, overrides)
+    if frontier:
+        from .trainers.frontier_command import run_frontier
+
+        run_frontier(
+            policy, loaded, console=out, status=err, as_json=as_json, picture=picture, csv_file=csv_file, sweep=sweep,
+            episodes=episodes, profile=profile, intensity=intensity, split=split, seed=seed, lanes=lanes,
+            quality="resolved" if resolved else "success",
+        )  # fmt: skip
+        return
+    if sweep or resolved or picture or csv_file:
+        raise PolicyError("--sweep, --resolved, --picture and --csv belong to --frontier; add it")
     with err.status("evaluating"):
         table = run(
             policy,
@@ -330,19 +349,24 @@ def rollout(
     intensity: IntensityOption = 1.0,
     split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
     show_faults: Annotated[bool, typer.Option("--show-faults", help="Also print which faults struck.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="PNG file: the episode on a time axis.")] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Play one episode and print it as a timeline."""
     from dataclasses import asdict
 
-    from .envs.router_core import RouterCore
+    from .envs.cores import make_core
     from .trainers.evaluation import resolve_policy
     from .trainers.narrate import tell
 
-    core = RouterCore(_load(scenario, overrides), 1, profile=profile, intensity=intensity, split=split)
+    core = make_core(_load(scenario, overrides), 1, profile=profile, intensity=intensity, split=split)
     name, actor = resolve_policy(policy, core)
     story = tell(actor, core, seed, episode)
+    if picture is not None:
+        from .trainers.episode_picture import draw_episode
+
+        draw_episode(story, picture, f"{core.scenario.name}, seed {seed}, episode {episode}: {name}")
     if as_json:
         data = asdict(story)
         if not show_faults:

@@ -104,21 +104,31 @@ def crossval(
     seeds: Annotated[int, typer.Option(min=1, help="How often folds are drawn.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Ray: folds side by side.")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster; default: a local one.")] = None,
+    methods: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Of static, index, greedy, exact, trained; the last is compared.")
+    ] = "static,index,greedy,exact",
+    steps: Annotated[int | None, typer.Option(min=1, help="trained: environment steps of each training.")] = None,
+    simulators: Annotated[int | None, typer.Option(min=1, help="trained: simulators fitted per training.")] = None,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Nested cross-validation: portfolio and plans fitted on some queries, scored on the others.
+    """Nested cross-validation: portfolio, plans and policy fitted on some queries, scored on the others.
 
     The judge is perfect. AIQ is the mean success over costs from 0 to that of the best single configuration.
     """
     from .trainers.crossval import crossval as run
     from .trainers.crossval import on_ray
+    from .trainers.crossval_trained import TrainedOptions
 
     loaded = _load(table, configs)
-    with err.status("fitting and scoring folds"):
+    given = {"steps": steps, "simulators": simulators}
+    trained = TrainedOptions(**{name: value for name, value in given.items() if value is not None})
+    with err.status("fitting and scoring folds") as status:
         result = run(
             loaded, size=size, repeats=repeats, select_repeats=select_repeats, folds=folds, seeds=seeds,
+            methods=_names(methods) or [], trained=trained,
             map_folds=on_ray(workers, address) if workers > 1 else None,
+            progress=lambda done, total: status.update(f"fitting and scoring folds: {done} of {total}"),
         )  # fmt: skip
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
@@ -129,6 +139,9 @@ def crossval(
     )  # fmt: skip
     for row in result.rows:
         shown.add_row(row.method, _pm(row.aiq), _pm(row.success_at_cost), _pm(row.cost_at_success))
+    for gap in result.differences:
+        name = f"{gap.method} - {gap.reference}"
+        shown.add_row(name, _pm(gap.aiq), _pm(gap.success_at_cost), _pm(gap.cost_at_success))
     out.print(shown)
     out.print(
         f"Best single configuration: {result.best}. Kept most often: {', '.join(list(result.portfolios)[:6])}. "

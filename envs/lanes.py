@@ -57,7 +57,7 @@ class LaneStep:
 
 
 class LaneCore(ABC):
-    """Arrays and life cycle that every simulation shares.
+    """Arrays and life cycle that every simulation shares. The last three actions of every simulation end an episode.
 
     Args:
         scenario: built-in name, path, mapping or scenario.
@@ -73,6 +73,9 @@ class LaneCore(ABC):
 
     action_names: tuple[str, ...]
     observation_columns: tuple[Column, ...]
+    usage_names: tuple[str, ...]
+    graded: bool = False  # whether answers have a quality in [0, 1] rather than being right or wrong
+    trace: list[str] | None
     component_names: ClassVar[tuple[str, ...]]
     outcome_names: ClassVar[tuple[str, ...]]
     plan: BoundPlan | GradedPlan | None
@@ -211,6 +214,19 @@ class LaneCore(ABC):
     @abstractmethod
     def timeline(self) -> list[str]:
         """Lines that tell what happened in lane 0, for rendering; empty unless tracing."""
+
+    @property
+    @abstractmethod
+    def group(self) -> I64:
+        """``(N,)`` number of each lane's query, class or kind of episode, for clustered statistics."""
+
+    @abstractmethod
+    def usage(self, lanes: I64) -> I64:
+        """Return the ``(n, U)`` calls placed in the running episodes of ``lanes``, per entry of ``usage_names``."""
+
+    def placed(self, lanes: I64) -> I64:
+        """Return the ``(n,)`` calls that faults could strike in the running episodes of ``lanes``."""
+        return self.usage(lanes).sum(axis=1)
 
     # ---------------------------------------------------------------- shared services
 

@@ -59,7 +59,7 @@ class LaneVectorEnv(CoreFace, gym.vector.VectorEnv[NDArray[np.float32], NDArray[
         self.autoreset_mode = mode
         self.render_mode = render_mode
         if render_mode is not None:
-            core.trace = []  # type: ignore[attr-defined]
+            core.trace = []
         self.num_envs = core.num_lanes
         self.single_observation_space, self.single_action_space = spaces_of(core)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)

@@ -113,7 +113,7 @@ class BoundPlan:
         self._exposed = np.asarray(self._limits.max(axis=1) > 0)
         self._exposed_cells = [any(row) for row in self._limits.tolist()]
         self._stream_rows: list[list[int]] = self._streams.tolist()
-        self._all_exposed = bool(self._exposed.all())
+        self._all_exposed = bool((self._exposed | ~services.placeable().reshape(-1)).all())
         self._per_episode = [column for column, active in enumerate(self._active) if not active.per_call]
         self._logs_episode, self._logs_step = "episode" in world.names, "step" in world.names
         described = [LoggedFault.of(active.planned.id, active.effect) for active in ready]
@@ -126,6 +126,7 @@ class BoundPlan:
 
     def _activate(self, index: int, fault: PlannedFault) -> _Active:
         services, effect = self.services, fault.effect
+        assert isinstance(effect, CallEffect)
         trigger, factor = fault.trigger.at(self.intensity)
         if self.intensity > 1.0 and _is_plain(fault.trigger):
             effect = effect.strengthened(self.intensity)
@@ -272,11 +273,11 @@ class BoundPlan:
                 if empty:
                     return failed
         struck = calls if rows is None else calls.select(rows)
-        struck.memory = active.memory
+        struck.memory, struck.world = active.memory, self._world
         own_keys = keys if rows is None else keys.take(rows)
         before = struck.status.copy()
         hit = self._run(active, struck, Draw(own_keys, active.streams.take(struck.service), struck.number))
-        struck.memory = None
+        struck.memory = struck.world = None
         if rows is not None:
             calls.assign(rows, struck)
         self._record(active, struck, hit)

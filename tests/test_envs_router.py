@@ -467,6 +467,37 @@ def test_sampled_preferences_are_shown_and_decide() -> None:
     assert column(fixed, "per_usd").tolist() == [3.0, 3.0]
 
 
+def test_a_named_preference_is_also_shown_as_a_logarithm() -> None:
+    wanted = {"per_usd": [0.01, 100.0], "deadline_s": [10, 1000]}
+    core = begin(tiny(preferences=wanted), 200)
+    shown = [c for c in core.observation_columns if c.name.startswith("log_")]
+    assert [(c.name, c.unit) for c in shown] == [
+        ("log_per_usd", "log10 utility/USD"), ("log_deadline_left", "log10 s"),
+    ]  # fmt: skip
+    step_all(core, "launch:dud", "wait")
+    for name in ("per_usd", "deadline_left"):
+        np.testing.assert_allclose(column(core, f"log_{name}"), np.log10(column(core, name)), atol=1e-6)
+    for lane in (0, 123):
+        alone = begin(tiny(preferences=wanted), 1)
+        alone.seed(alone.all_lanes, [lane])
+        alone.begin(alone.all_lanes)
+        step_all(alone, "launch:dud", "wait")
+        assert alone.observe()[0].tobytes() == core.observe()[lane].tobytes()
+        assert core.observe(np.array([lane]))[0].tobytes() == core.observe()[lane].tobytes()
+
+
+def test_fixing_a_sampled_preference_keeps_the_columns_and_naming_none_adds_none() -> None:
+    def names(**changes: Any) -> list[str]:
+        return [c.name for c in begin(tiny(**changes), 1).observation_columns]
+
+    assert names(preferences={"per_usd": [0.5, 8.0]}) == names(preferences={"per_usd": 2.0})
+    assert not any(name.startswith("log_") for name in names())
+    nothing = begin(tiny(preferences={"per_s": 0.0, "deadline_s": 8.0}), 1)
+    step_all(nothing, "launch:sure", "wait")
+    assert column(nothing, "log_per_s").tolist() == [-6.0]
+    assert column(nothing, "log_deadline_left").tolist() == [-6.0]
+
+
 def test_shaping_pays_for_a_find_and_takes_it_back() -> None:
     scenario = tiny(shaping={"kind": "best-candidate", "weight": 0.6})
     gamma = 0.5

@@ -9,9 +9,10 @@ from typing import Any
 
 import numpy as np
 
+from ..envs.cores import make_core, make_lanes
+from ..envs.lanes import LaneCore
 from ..envs.optimum import ceiling_of
-from ..envs.router import RouterVectorEnv
-from ..envs.router_core import RouterCore
+from ..envs.vector import LaneVectorEnv
 from ..errors import PolicyError
 from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
@@ -20,6 +21,7 @@ from .baselines import Actor
 from .curriculum import read_curriculum
 from .evaluation import play
 from .ppo import PPOConfig
+from .run_folder import describe_run
 from .training import TrainResult, train_loop
 
 SELECTION_EPISODES = 2048
@@ -47,11 +49,11 @@ class Task:
     window: tuple[int, int] | None = None
     shaping: bool = True
 
-    def make_env(self, lanes: int, gamma: float = 1.0) -> RouterVectorEnv:
+    def make_env(self, lanes: int, gamma: float = 1.0) -> LaneVectorEnv:
         """Build the native vector environment."""
-        env = RouterVectorEnv(
-            lanes,
+        env = make_lanes(
             self.scenario,
+            lanes,
             profile=self.profile,
             intensity=self.intensity,
             split=self.split,
@@ -77,9 +79,9 @@ class Task:
         seeds = range(SELECTION_SEED, SELECTION_SEED + -(-episodes // count))
         return float(np.mean([play(policy, core, count, seed, first=first).utility.mean() for seed in seeds]))
 
-    def core(self, lanes: int) -> RouterCore:
+    def core(self, lanes: int) -> LaneCore:
         """Build the lanes to play and evaluate on."""
-        return RouterCore(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
+        return make_core(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
 
 
 def train(
@@ -149,10 +151,15 @@ def train(
         chosen = PPOConfig.of(asdict(chosen) | read_curriculum(curriculum))
     loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
     task = Task(loaded, profile, intensity)
+    settings = {
+        "profile": profile, "intensity": intensity, "workers": workers, "collectors": collectors, "seeds": seeds,
+    }  # fmt: skip
     modes = [name for name, on in (("workers", workers > 1), ("collectors", collectors > 0),
                                    ("seeds", seeds > 1), ("sweep", sweep is not None)) if on]  # fmt: skip
     if len(modes) > 1 and modes != ["seeds", "sweep"]:
         raise PolicyError(f"{' and '.join(modes)}: choose one way to use Ray (seeds and sweep go together)")
+    if out is not None and not resume:  # what is resumed has its description
+        describe_run(out, task.scenario, settings)
     if modes:
         from . import distributed
 

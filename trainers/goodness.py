@@ -8,7 +8,7 @@ that much too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -162,6 +162,38 @@ class Goodness:
             "simulated_tasks": self.tasks,
             "checks": [{**asdict(check), "inside": check.inside} for check in self.checks],
         }  # fmt: skip
+
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Goodness:
+        """Read :meth:`to_dict` back, null standing for an undefined number.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing or of the wrong type.
+        """
+
+        def number(value: Any) -> float:
+            return float("nan") if value is None else float(value)
+
+        def rival(row: Mapping[str, Any]) -> Rival:
+            gap = row["ahead"]
+            ahead = Difference(
+                number(gap["value"]), number(gap["low"]), number(gap["high"]), int(gap["n"]), number(gap["p_value"]),
+                number(gap["smallest_detectable"]),
+            )  # fmt: skip
+            return Rival(str(row["name"]), number(row["log_likelihood"]), ahead)
+
+        def check(row: Mapping[str, Any]) -> Check:
+            return Check(
+                str(row["kind"]), str(row["config"]), str(row["what"]), number(row["recorded"]), number(row["low"]),
+                number(row["high"]), number(row["simulated"]),
+            )  # fmt: skip
+
+        held = data["held_out"]
+        return cls(
+            tuple(map(check, data["checks"])), number(held["log_likelihood_per_query"]),
+            tuple(map(rival, held["rivals"])),
+            int(held["train_queries"]), int(held["test_queries"]), int(data["simulated_tasks"]),
+        )  # fmt: skip
 
 
 def goodness_of_fit(

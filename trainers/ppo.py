@@ -420,6 +420,7 @@ class Learner:
         state |= {f"returns.{name}": value for name, value in Moments(1).get_state().items()}
         if policy.normaliser is not None:
             deviation = policy.normaliser.deviation.astype(np.float64)
+            deviation[np.isinf(deviation)] = 0.0  # never moved
             count = np.array(float(self.config.batch))
             state |= {
                 "observations.count": count,

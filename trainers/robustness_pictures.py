@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from .drift import FROZEN, RETRAINED, DriftStudy
-from .pictures import GRID, HERO, INK, OTHER, new_figure, write_figure
+from .picture_style import GRID, HERO, INK, OTHER, WIDTH, label, legend, new_figure, save_png
 from .sensitivity import Sensitivity
 
 
@@ -19,7 +19,7 @@ def draw_sensitivity(study: Sensitivity, path: Path) -> Path:
     Raises:
         MissingExtraError: without matplotlib.
     """
-    figure, (left, right) = new_figure(10.0, 4.4, columns=2)
+    figure, (left, right) = new_figure(2 * WIDTH, columns=2)
     at = [row.intensity for row in study.intensities]
     left.plot(at, [row.utility.value for row in study.intensities], color=HERO, lw=2, marker="o", markersize=4)
     left.fill_between(
@@ -27,24 +27,22 @@ def draw_sensitivity(study: Sensitivity, path: Path) -> Path:
         color=HERO, alpha=0.15, lw=0,
     )  # fmt: skip
     left.axvline(1.0, color=GRID, lw=1.2, zorder=0)
-    left.set_xlabel("fault intensity (0 none, 1 as declared)", color=INK)
-    left.set_ylabel("utility per episode", color=INK)
-    left.set_title(f"{study.policy} on {study.scenario}, {study.profile} faults", loc="left", fontsize=10, color=INK)
+    about = f"{study.policy} on {study.scenario}, {study.profile} faults"
+    label(left, "fault intensity (0 none, 1 as declared)", "utility per episode", about)
     rows = study.faults[::-1]
-    for offset, colour, label, differences in (
-        (0.16, HERO, "alone, against clean", [row.alone for row in rows]),
-        (-0.16, OTHER, "added to all others", [row.last for row in rows]),
+    for offset, colour, mark, what, differences in (
+        (0.16, HERO, "o", "alone, against clean", [row.alone for row in rows]),
+        (-0.16, OTHER, "s", "beside the others", [row.last for row in rows]),
     ):
         values = [d.value for d in differences]
         spread = [[d.value - d.low for d in differences], [d.high - d.value for d in differences]]
         places = [i + offset for i in range(len(rows))]
-        right.errorbar(values, places, xerr=spread, fmt="o", markersize=5, capsize=2, color=colour, label=label)
+        right.errorbar(values, places, xerr=spread, fmt=mark, markersize=5, capsize=2, color=colour, label=what)
     right.axvline(0.0, color=INK, lw=0.9)
     right.set_yticks(range(len(rows)), [row.name for row in rows])
-    right.set_xlabel("utility lost per episode", color=INK)
-    right.legend(frameon=False, fontsize=8)
-    right.set_title(f"{study.episodes:,} episodes, paired", loc="left", fontsize=10, color=INK)
-    return write_figure(figure, path)
+    label(right, "utility lost per episode", title=f"{study.episodes:,} episodes, paired")
+    legend(right)
+    return save_png(figure, path)
 
 
 def draw_drift(study: DriftStudy, path: Path) -> Path:
@@ -57,8 +55,8 @@ def draw_drift(study: DriftStudy, path: Path) -> Path:
     Raises:
         MissingExtraError: without matplotlib.
     """
-    figure, axes = new_figure(10.0, 4.4, columns=2)
-    looks = ((RETRAINED, HERO, "-"), (FROZEN, OTHER, "-"), (f"baseline:{study.baseline}", INK, "--"))
+    figure, axes = new_figure(2 * WIDTH, columns=2)
+    looks = ((RETRAINED, HERO, "-"), (FROZEN, OTHER, "-."), (f"baseline:{study.baseline}", INK, "--"))
     for axis, name, scale in zip(axes, ("success", "utility"), (100.0, 1.0), strict=True):
         for policy, colour, line in looks:
             rows = study.of(policy)
@@ -69,12 +67,8 @@ def draw_drift(study: DriftStudy, path: Path) -> Path:
                 weeks, [scale * e.low for e in estimates], [scale * e.high for e in estimates],
                 color=colour, alpha=0.12, lw=0,
             )  # fmt: skip
-        axis.set_xlabel("week", color=INK)
-    axes[0].set_ylabel("answered right, %", color=INK)
+    label(axes[0], "week", "answered right, %", f"{study.scenario}: {study.episodes_per_week:,} episodes a week")
+    label(axes[1], "week", "utility per episode")
     axes[0].set_ylim(bottom=0)
-    axes[1].set_ylabel("utility per episode", color=INK)
-    axes[1].legend(frameon=False, fontsize=8)
-    axes[0].set_title(
-        f"{study.scenario}: {study.episodes_per_week:,} held-out episodes a week", loc="left", fontsize=10, color=INK
-    )
-    return write_figure(figure, path)
+    legend(axes[1])
+    return save_png(figure, path)

@@ -1,0 +1,220 @@
+"""The trained method of the cross-validation: a policy from a simulator fitted to the training queries.
+
+Training straight on a hundred queries learns them by heart. Here the training queries only set the numbers of a
+simulator (:func:`~brownout.scenarios.calibration.calibrate`); the policy sees tasks that never were, with the
+price of money drawn anew for each, and is then asked about recorded queries that neither it nor the simulator
+has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..envs.sequential import Attempts, score
+from ..envs.streams import episode_keys, pick, stream_id, uniform
+from ..envs.vector import LaneVectorEnv
+from ..faults import Status
+from ..scenarios.calibration import Calibration, calibrate
+from ..scenarios.loading import load_scenario
+from ..scenarios.schema import FAILED_STATUSES, RouterScenario
+from ..scenarios.tables import RecordedTable
+from ..scenarios.tasks import ModelTaskSource
+from .attempts import AttemptCore, MixedSource, ReplaySource, play_out
+from .policy import Policy
+from .portfolio import best_single, greedy_plans
+from .ppo import PPOConfig
+from .training import train_loop
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+_RESAMPLE = stream_id("crossval.resample")
+_LANES = 16_384
+# the recorded failures are the task's doing as much as the provider's: wrong answers that show
+_SHOWN = {word: {"answer": word} for word in FAILED_STATUSES}
+
+
+@dataclass(frozen=True)
+class TrainedOptions:
+    """How the trained method is fitted.
+
+    Args:
+        steps: environment steps of each training.
+        simulators: simulators trained on at once: the fit itself, the others fitted to resampled training queries.
+        draws: orders of the recorded samples played for each held-out query.
+        profile: fault profile of the simulator.
+    """
+
+    steps: int = 1_500_000
+    simulators: int = 4
+    draws: int = 32
+    profile: str = "production"
+
+
+def columns_of(table: RecordedTable, configs: Sequence[int], queries: I64) -> dict[str, list[Any]]:
+    """Some queries of a table as columns, for :func:`calibrate`; a query may come more than once."""
+    words = {int(status): status.word for status in Status}
+    rows: dict[str, list[Any]] = {
+        name: [] for name in ("query_id", "config", "sample", "success", "cost_usd", "latency_s", "failure_mode")
+    }
+    for i, q in enumerate(queries.tolist()):
+        for k in configs:
+            n = int(table.n_samples[q, k])
+            rows["query_id"] += [f"{i:06d}"] * n
+            rows["config"] += [table.configs[k]] * n
+            rows["sample"] += range(n)
+            rows["success"] += (table.success[q, k, :n] >= 0.5).astype(int).tolist()
+            rows["cost_usd"] += table.cost_usd[q, k, :n].tolist()
+            rows["latency_s"] += table.latency_s[q, k, :n].tolist()
+            modes = table.status[q, k, :n].tolist()
+            rows["failure_mode"] += ["" if m == Status.OK else words[m] for m in modes]
+    return rows
+
+
+def training_scenario(fitted: RouterScenario, repeats: int, per_usd: tuple[float, float]) -> RouterScenario:
+    """The fitted scenario as the cross-validation plays it: one call after another, a perfect judge, no limits."""
+    data = fitted.model_dump(mode="json")
+    calls = repeats * len(fitted.portfolio)
+    data["judge"] = {"true_positive": 1.0, "false_positive": 0.0, "cost_usd": 0.0, "latency_s": 0.0}
+    data["repair"] = data["person"] = None
+    data["limits"] = {
+        "budget_usd": 1e6, "deadline_s": 1e6, "on_budget": "soft", "on_deadline": "soft", "max_parallel": 1,
+        "max_calls": calls, "max_steps": calls + 1,
+    }  # fmt: skip
+    data["reward"] = {"accuracy": 1.0, "per_usd": 1.0, "wrong_answer": 0.0, "handoff": 0.0}
+    data["preferences"] = {"per_usd": list(per_usd)}
+    for entry in data["portfolio"].values():
+        entry["max_calls"] = repeats
+    data["profiles"] = fitted.profiles
+    scenario = load_scenario(data)
+    assert isinstance(scenario, RouterScenario)
+    return scenario
+
+
+def price_range(fit: Attempts, prizes: Sequence[float]) -> tuple[float, float]:
+    """Prices of a USD that span the frontier of the training queries.
+
+    From where plans spend twice what the best single configuration does, down to a third of the least prize at
+    which a plan begins at all: what is known of a query may make it worth trying below that.
+    """
+    limit = 2.0 * best_single(fit)[1]
+    costs = [score(plan, fit).point[0] for plan in greedy_plans(fit, prizes)]
+    high = next((p for p, c in zip(prizes, costs, strict=True) if c >= limit), prizes[-1])
+    low = next((p for p, c in zip(prizes, costs, strict=True) if c > 0.0), prizes[0]) / 3.0
+    return 1.0 / high, 1.0 / min(low, high / 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A policy with the simulator it was trained in.
+
+    Args:
+        policy: the policy.
+        calibration: the fit to the training queries.
+        scenario: what was trained on.
+        known: a task source of it.
+        configs: indices of the configurations in the table.
+    """
+
+    policy: Policy
+    calibration: Calibration
+    scenario: RouterScenario
+    known: ModelTaskSource
+    configs: tuple[int, ...]
+
+
+def train_on(
+    table: RecordedTable,
+    configs: Sequence[int],
+    train: I64,
+    *,
+    repeats: int,
+    per_usd: tuple[float, float],
+    options: TrainedOptions,
+    seed: int,
+    config: PPOConfig | None = None,
+) -> Trained:
+    """Fit the simulators to the training queries and train a policy in them."""
+    fits = []
+    for i in range(options.simulators):
+        # the first is the fit itself, the others are fits to resampled queries: what else it could have been
+        u = uniform(episode_keys(np.array([seed]), np.array([i]), "crossval"), _RESAMPLE, np.arange(len(train)))
+        chosen = train if i == 0 else train[pick(u, len(train))]
+        columns = columns_of(table, configs, chosen)
+        fits.append(calibrate(columns, configs=[table.configs[k] for k in configs], mapping=_SHOWN))
+    scenarios = [training_scenario(fit.scenario, repeats, per_usd) for fit in fits]
+    stake = float(np.exp(np.log(ModelTaskSource(scenarios[0]).expected_cost).mean()))
+
+    def make_env(lanes: int) -> LaneVectorEnv:
+        source = MixedSource([ModelTaskSource(s) for s in scenarios])
+        return LaneVectorEnv(AttemptCore(scenarios[0], lanes, source=source, stake=stake, profile=options.profile))
+
+    chosen_config = config or PPOConfig(steps=options.steps, seed=seed, rollout_steps=16, lanes=1024)
+    result = train_loop(make_env, chosen_config)
+    return Trained(result.policy, fits[0], scenarios[0], ModelTaskSource(scenarios[0]), tuple(configs))
+
+
+def replay(
+    trained: Trained, table: RecordedTable, queries: I64, prizes: Sequence[float], *, repeats: int, draws: int
+) -> tuple[F64, F64]:
+    """Let a policy answer recorded queries.
+
+    Returns:
+        ``(P, Q)`` expected cost in USD and chance of success, over ``draws`` orders of the recorded samples, which
+        are the same for every prize.
+    """
+    sampled = trained.scenario.preferences["per_usd"]
+    assert isinstance(sampled, tuple)
+    shape = (len(queries), draws)
+    at_once = max(1, _LANES // (len(queries) * draws))
+    cost, success = np.zeros((len(prizes), len(queries))), np.zeros((len(prizes), len(queries)))
+    for first in range(0, len(prizes), at_once):
+        chunk = np.asarray(prizes[first : first + at_once])
+        query = np.tile(np.repeat(queries, draws), len(chunk))
+        features = np.zeros((len(query), len(trained.known.columns)), np.float32)
+        features[:, 0] = 1.0
+        source = ReplaySource(trained.known, table, trained.configs, query, features, repeats)
+        core = AttemptCore(trained.scenario, len(query), source=source, profile="clean", split="eval")
+        core.seed(core.all_lanes, np.tile(np.arange(len(queries) * draws), len(chunk)))
+        core.begin(core.all_lanes, 0)
+        per_usd = np.clip(1.0 / np.repeat(chunk, len(queries) * draws), *sampled)
+        won, paid, _ = play_out(core, trained.policy, per_usd)
+        part = slice(first, first + len(chunk))
+        cost[part] = paid.reshape(len(chunk), *shape).mean(axis=2)
+        success[part] = won.reshape(len(chunk), *shape).mean(axis=2)
+    return cost, success
+
+
+def score_trained(
+    table: RecordedTable,
+    configs: Sequence[int],
+    train: I64,
+    test: I64,
+    fit: Attempts,
+    prizes: Sequence[float],
+    *,
+    repeats: int,
+    options: TrainedOptions | None,
+    seed: int,
+) -> tuple[F64, F64]:
+    """Train on some queries and score on others: ``(P, Q)`` expected cost and success.
+
+    Args:
+        table: recorded runs.
+        configs: indices of the portfolio's configurations.
+        train: queries to fit to.
+        test: queries to score on.
+        fit: the training queries' runs of the portfolio, which set the range of prices trained on.
+        prizes: values of a success in USD.
+        repeats: calls of one configuration at most.
+        options: how to fit; None takes the defaults.
+        seed: of the training.
+    """
+    chosen = options or TrainedOptions()
+    per_usd = price_range(fit, prizes)
+    trained = train_on(table, configs, train, repeats=repeats, per_usd=per_usd, options=chosen, seed=seed)
+    return replay(trained, table, test, prizes, repeats=repeats, draws=chosen.draws)
