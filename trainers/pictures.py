@@ -127,9 +127,10 @@ def draw_judge_sweep(sweep: JudgeSweep, path: Path) -> Path:
         top.plot(rates, [e.value for e in found], "o-", color=colour, ms=4, lw=2 if colour == _HERO else 1.2,
                  label=sweep.single if row.policy == "best-single" else row.policy)  # fmt: skip
         top.fill_between(rates, [e.low for e in found], [e.high for e in found], color=colour, alpha=0.15, lw=0)
+    who = "the judge" if sweep.judge == "judge" else sweep.judge
     top.set_ylabel("utility per episode", color=_INK)
     top.legend(frameon=False, fontsize=8)
-    top.set_title(f"{sweep.scenario}, {sweep.profile} faults: how good must {sweep.judge} be?", loc="left", fontsize=10,
+    top.set_title(f"{sweep.scenario}, {sweep.profile} faults: how good must {who} be?", loc="left", fontsize=10,
                   color=_INK)  # fmt: skip
     kinds = list(points[0].opening)
     shares = [[100 * point.opening[kind] for point in points] for kind in kinds]
@@ -162,7 +163,10 @@ def draw_budgets(table: BudgetTable, path: Path) -> Path:
             budgets = [row.budget_usd for row in rows]
             axes.plot(budgets, [e.value for e in found], "o-", color=colour, ms=4, lw=1.4, label=policy)
             axes.fill_between(budgets, [e.low for e in found], [e.high for e in found], color=colour, alpha=0.15, lw=0)
+    caps = sorted({row.budget_usd for row in table.rows})
     bottom.set_xscale("log")
+    bottom.set_xticks(caps, [f"{cap:g}" for cap in caps])
+    bottom.minorticks_off()
     top.set_ylabel(table.measure, color=_INK)
     bottom.set_ylabel("spent, USD", color=_INK)
     bottom.set_xlabel("budget, USD", color=_INK)
