@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import shlex
+import sys
 from collections.abc import Iterator
 from html.parser import HTMLParser
 from pathlib import Path
@@ -295,3 +296,13 @@ def test_a_training_from_the_command_line_keeps_its_evaluation(tmp_path: Path) -
     assert run.evaluation.rows[0].episodes == 40
     assert run.evaluation.ceiling is not None
     assert "of the optimum" in [item["name"] for item in page_data(gather(run), tmp_path)["headline"]]
+
+
+@pytest.mark.parametrize("name", ["jinja2", "matplotlib.figure"])
+def test_a_missing_library_is_named(
+    name: str, folder: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setitem(sys.modules, name, None)
+    assert main(["report", str(folder), "--episodes", "20"]) == 2
+    assert re.search(r"pip install 'brownout\[(report|plot)\]'", capsys.readouterr().err)
+    assert not (folder / "report.html").exists()
