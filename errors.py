@@ -11,6 +11,10 @@ class ScenarioError(BrownoutError, ValueError):
     """A scenario file, override or profile is not valid."""
 
 
+class RecordError(ScenarioError):
+    """A schema of records, or what is asked of one, is not valid."""
+
+
 class FaultError(BrownoutError, ValueError):
     """A fault, trigger or fault plan is not valid, or does not fit the environment."""
 

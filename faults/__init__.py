@@ -2,18 +2,28 @@
 
 from __future__ import annotations
 
-# Importing these three registers the built-in effects.
+# Importing these registers the built-in effects.
+from . import adversarial as adversarial
 from . import latency as latency
 from . import portfolio as portfolio
+from . import record_triggers as record_triggers
+from . import records as records
 from . import services as services
-from .base import CallEffect, Memory, Metadata, Stage, check_choice, check_number, check_share
+from . import session as session
+from . import workflow as workflow
+from .base import CallEffect, Effect, Memory, Metadata, Stage, check_choice, check_number, check_share
 from .calls import Calls, Status, Verb
 from .catalogue import describe_faults
+from .cells import CellContext, Cells, FieldFacts, Fields, FieldType, Struck
 from .compose import And, Context, Not, Or, Trigger, known_triggers, register_trigger
 from .draws import Draw
+from .graded import GradedPlan
 from .grammar import parse_trigger
 from .log import InjectionLog
 from .plan import FaultPlan, PlannedFault, parameter_schema
+from .record_base import CellDraw, CellText, RecordEffect
+from .record_plan import BoundRecordPlan
+from .record_triggers import BadRecords, Depends, OwnValue
 from .registry import known_faults, load_plugin, lookup, register_fault, registered_faults, unregister_fault
 from .runtime import BoundPlan
 from .triggers import (
@@ -36,17 +46,29 @@ __all__ = [
     "After",
     "Always",
     "And",
+    "BadRecords",
     "Between",
     "BoundPlan",
+    "BoundRecordPlan",
     "Burst",
     "CallEffect",
     "Calls",
+    "CellContext",
+    "CellDraw",
+    "CellText",
+    "Cells",
     "Context",
+    "Depends",
     "Draw",
     "Drift",
+    "Effect",
     "EmptyWorld",
     "Every",
     "FaultPlan",
+    "FieldFacts",
+    "FieldType",
+    "Fields",
+    "GradedPlan",
     "InjectionLog",
     "Memory",
     "Metadata",
@@ -54,13 +76,16 @@ __all__ = [
     "NthCall",
     "On",
     "Or",
+    "OwnValue",
     "PlannedFault",
     "Ramp",
     "Rate",
+    "RecordEffect",
     "Services",
     "Stage",
     "Status",
     "Sticky",
+    "Struck",
     "Trigger",
     "Verb",
     "When",

@@ -11,13 +11,13 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from enum import IntEnum
-from typing import ClassVar, Literal, Protocol, Self
+from typing import Any, ClassVar, Literal, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaultError
-from .calls import Calls, Mask, Verb
+from .calls import BUSINESS, ROUTED, Calls, Mask, Verb
 from .draws import Draw
 from .world import Services
 
@@ -75,29 +75,55 @@ class StartDraw(Protocol):
         ...
 
 
-class CallEffect:
-    """What happens to a call. Subclass it as a frozen dataclass; only :meth:`strike` is needed.
+class Effect:
+    """What every effect is, whatever it strikes: parameters, ports, taxonomy and :meth:`strike`.
 
     Class attributes, all with defaults:
 
-    * ``ports``: what the environment must offer; here ``calls``.
-    * ``verbs``: which calls it strikes when the trigger has no ``on(...)``.
-    * ``allowed_verbs``: which calls it can strike at all.
+    * ``ports``: what the environment must offer.
     * ``default_when``: the trigger when a plan gives none; None means that a plan must give one.
-    * ``stage``: when in the life of a call it acts.
     * ``metadata``: where it stands in the taxonomy.
-    * ``category``: its group in the catalogue (services, latency, portfolio, ...).
+    * ``category``: its group in the catalogue (services, latency, portfolio, records, ...).
     * ``name``: set by the registry.
     """
 
     name: ClassVar[str] = ""
     category: ClassVar[str] = "custom"
-    ports: ClassVar[frozenset[str]] = frozenset({"calls"})
-    verbs: ClassVar[tuple[Verb, ...]] = (Verb.LAUNCH, Verb.REPAIR)
-    allowed_verbs: ClassVar[tuple[Verb, ...]] = tuple(Verb)
+    ports: ClassVar[frozenset[str]] = frozenset()
     default_when: ClassVar[str | None] = None
-    stage: ClassVar[Stage] = Stage.TRANSPORT
     metadata: ClassVar[Metadata] = Metadata()
+
+    def strike(self, target: Any, draw: Any, /) -> Any:
+        """Change what the trigger selected; the classes below say what that is."""
+        raise NotImplementedError(f"{type(self).__name__} does not say what it does: define strike")
+
+    def strengthened(self, factor: float) -> Self:
+        """Return this effect ``factor`` (> 1) times as strong.
+
+        Used at an intensity above 1 when the trigger is a plain condition, whose probability cannot grow.
+        """
+        return self
+
+    @classmethod
+    def reach_facts(cls) -> dict[str, Any]:
+        """Return what the catalogue says about where it can strike."""
+        return {}
+
+
+class CallEffect(Effect):
+    """What happens to a call. Subclass it as a frozen dataclass; only :meth:`strike` is needed.
+
+    Class attributes besides those of :class:`Effect`, all with defaults:
+
+    * ``verbs``: which calls it strikes when the trigger has no ``on(...)``.
+    * ``allowed_verbs``: which calls it can strike at all.
+    * ``stage``: when in the life of a call it acts.
+    """
+
+    ports: ClassVar[frozenset[str]] = frozenset({"calls"})
+    verbs: ClassVar[tuple[Verb, ...]] = (*ROUTED, Verb.VALIDATE, *BUSINESS)
+    allowed_verbs: ClassVar[tuple[Verb, ...]] = tuple(Verb)
+    stage: ClassVar[Stage] = Stage.TRANSPORT
 
     def strike(self, calls: Calls, draw: Draw) -> Mask | None:
         """Change the calls that the trigger selected.
@@ -110,6 +136,15 @@ class CallEffect:
             ``(n,)`` mask of the rows that were really hit, or None for all.
         """
         raise NotImplementedError(f"{type(self).__name__} does not say what happens to a call: define strike")
+
+    @classmethod
+    def reach_facts(cls) -> dict[str, Any]:
+        """Return the verbs it strikes, and its stage."""
+        return {
+            "verbs": [verb.word for verb in cls.verbs],
+            "allowed_verbs": [verb.word for verb in cls.allowed_verbs],
+            "stage": cls.stage.name.lower(),
+        }
 
     def serves(self, services: Services) -> Mask | None:
         """Return the ``(K,)`` mask of services this effect is about, or None for all.
@@ -140,13 +175,6 @@ class CallEffect:
             ``(m,)`` mask, or None for all.
         """
         return None
-
-    def strengthened(self, factor: float) -> Self:
-        """Return this effect ``factor`` (> 1) times as strong.
-
-        Used at an intensity above 1 when the trigger is a plain condition, whose probability cannot grow.
-        """
-        return self
 
 
 def check_number(

@@ -7,7 +7,7 @@ import re
 from dataclasses import MISSING, asdict, fields
 from typing import Any
 
-from .calls import Status, Verb
+from .calls import Word
 from .registry import EffectClass, registered_faults
 
 
@@ -15,9 +15,10 @@ def describe_faults() -> list[dict[str, Any]]:
     """Return one row per registered effect, sorted by category and name.
 
     Each row has ``name``, ``category``, ``summary``, ``parameters`` (rows of ``name``, ``type``, ``default``,
-    ``required``, ``help``), ``when`` (the default trigger or None), ``verbs`` (struck by default),
-    ``allowed_verbs``, ``ports``, ``stage`` and the taxonomy: ``visibility``, ``duration``, ``kind``,
-    ``disturbs``, ``phase``, ``recovery``.
+    ``required``, ``help``), ``when`` (the default trigger or None), ``ports`` and the taxonomy:
+    ``visibility``, ``duration``, ``kind``, ``disturbs``, ``phase``, ``recovery``. Effects on calls add
+    ``verbs`` (struck by default), ``allowed_verbs`` and ``stage``; effects on records add ``fields`` (types of
+    field struck by default), ``allowed_fields`` and ``per`` (``cell`` or ``record``).
     """
     rows = [_row(name, cls) for name, cls in registered_faults().items()]
     return sorted(rows, key=lambda row: (row["category"], row["name"]))
@@ -31,16 +32,10 @@ def _row(name: str, cls: EffectClass) -> dict[str, Any]:
         "summary": " ".join(text.split("\n\n")[0].split()),
         "parameters": _parameters(cls, text),
         "when": cls.default_when,
-        "verbs": _words(cls.verbs),
-        "allowed_verbs": _words(cls.allowed_verbs),
         "ports": sorted(cls.ports),
-        "stage": cls.stage.name.lower(),
+        **cls.reach_facts(),
         **asdict(cls.metadata),
     }
-
-
-def _words(verbs: tuple[Verb, ...]) -> list[str]:
-    return [verb.word for verb in verbs]
 
 
 def _parameters(cls: EffectClass, text: str) -> list[dict[str, Any]]:
@@ -57,7 +52,7 @@ def _parameters(cls: EffectClass, text: str) -> list[dict[str, Any]]:
             {
                 "name": field.name,
                 "type": _type_name(field.type),
-                "default": default.word if isinstance(default, Status | Verb) else default,
+                "default": default.word if isinstance(default, Word) else default,
                 "required": required,
                 "help": help_of.get(field.name, ""),
             }

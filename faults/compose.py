@@ -104,6 +104,10 @@ class Trigger:
     name: ClassVar[str] = ""
     selective: ClassVar[bool] = False
     """Whether it says which services or verbs the fault is about, as ``on(...)`` does."""
+    clocked: ClassVar[bool] = False
+    """Whether it follows the clock of an episode, which records do not have."""
+    of_records: ClassVar[bool] = False
+    """Whether it is about records, so that calls have nothing it could look at."""
 
     def hazard(self, context: Context) -> Any:
         """Return the ``(m,)`` probability that the fault strikes each call (or one number for all)."""
@@ -116,6 +120,10 @@ class Trigger:
     def selects(self, services: Services) -> NDArray[np.bool_]:
         """Return the ``(len(Verb), K)`` mask of calls that its ``on(...)`` parts leave possible."""
         return np.ones((len(Verb), len(services)), dtype=np.bool_)
+
+    def reads(self) -> tuple[str, ...]:
+        """Return the named quantities of the world that it reads."""
+        return ()
 
     def is_certain(self) -> bool:
         """Return whether the hazard is always 0 or 1."""

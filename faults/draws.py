@@ -27,7 +27,8 @@ def unit_pareto(alpha: float) -> quantiles.QuantileTable:
 
 
 @lru_cache(maxsize=256)
-def _substream(index: int) -> np.uint64:
+def substream(index: int) -> np.uint64:
+    """Return the constant that opens sub-stream ``index`` of any stream."""
     return np.uint64(stream_id(f"draw.{index}"))
 
 
@@ -56,7 +57,7 @@ class Draw:
 
     def uniform(self) -> F64:
         """Return ``(n,)`` floats in [0, 1)."""
-        stream = self._streams + _substream(self._count)
+        stream = self._streams + substream(self._count)
         self._count += 1
         return uniform(self._keys, stream, self._numbers)
 

@@ -10,8 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from .base import CallEffect
-from .calls import Calls, Mask, Status, Verb
+from .base import Effect
+from .calls import Calls, Mask, Status, Verb, Word
 from .world import Services
 
 DEFAULT_CAPACITY = 65_536
@@ -39,19 +39,19 @@ class LoggedFault:
     parameters: str
 
     @classmethod
-    def of(cls, fault_id: str, effect: CallEffect) -> LoggedFault:
+    def of(cls, fault_id: str, effect: Effect) -> LoggedFault:
         """Describe a planned fault."""
         return cls(fault_id, effect.name, json.dumps(parameters_of(effect)))
 
 
-def parameters_of(effect: CallEffect) -> dict[str, Any]:
+def parameters_of(effect: Effect) -> dict[str, Any]:
     """Return an effect's parameters as plain data, codes as words."""
     names = [field.name for field in fields(effect)]  # pyright: ignore[reportArgumentType]
     return {name: _plain(getattr(effect, name)) for name in names}
 
 
 def _plain(value: Any) -> Any:
-    if isinstance(value, Status | Verb):
+    if isinstance(value, Word):
         return value.word
     if value is None or isinstance(value, str | int | float):
         return value

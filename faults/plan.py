@@ -15,11 +15,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaultError
-from .base import CallEffect
+from .base import CallEffect, Effect
 from .calls import Verb
+from .cells import Fields
 from .compose import Trigger, aims_itself
 from .grammar import parse_trigger
 from .log import DEFAULT_CAPACITY, parameters_of
+from .record_base import RecordEffect
+from .record_plan import BoundRecordPlan
 from .registry import RESERVED, EffectClass, lookup, suggest
 from .runtime import BoundPlan
 from .triggers import check_names
@@ -40,7 +43,7 @@ class PlannedFault:
     """
 
     id: str
-    effect: CallEffect
+    effect: Effect
     trigger: Trigger
     where: str
 
@@ -51,7 +54,11 @@ class PlannedFault:
             FaultError: if it names a service, verb or family that is not there, or can strike no call.
         """
         effect = self.effect
+        assert isinstance(effect, CallEffect)
         with _blame(self.where, effect.name):
+            for leaf in self.trigger.leaves():
+                if leaf.of_records:
+                    raise FaultError(f"{leaf}: this trigger is about fields of records, and the fault strikes calls")
             verbs = effect.allowed_verbs if aims_itself(self.trigger) else effect.verbs
             mask = np.isin(np.arange(len(Verb)), verbs)[:, None] & services.placeable()
             mask &= self.trigger.selects(services)
@@ -62,6 +69,32 @@ class PlannedFault:
                 raise FaultError(
                     f"it can strike no call: when = '{self.trigger}'; it acts on "
                     f"{', '.join(verb.word for verb in verbs)} calls; services: {', '.join(services.names)}"
+                )
+            return mask
+
+    def field_reach(self, fields: Fields, may_miss: bool = False) -> NDArray[np.bool_]:
+        """Return the ``(F,)`` mask of fields of records it can strike.
+
+        Args:
+            fields: the fields there are.
+            may_miss: whether it may be that it can strike none of them.
+
+        Raises:
+            FaultError: if it names a field that is not there, can strike none, or follows a clock.
+        """
+        effect = self.effect
+        assert isinstance(effect, RecordEffect)
+        with _blame(self.where, effect.name):
+            for leaf in self.trigger.leaves():
+                if leaf.clocked:
+                    raise FaultError(f"{leaf}: records have no clock that this trigger could follow")
+            types = effect.allowed_fields if aims_itself(self.trigger) else effect.fields
+            mask = np.isin(fields.types, types) & self.trigger.selects(fields)[0]
+            mask = effect.reaches(fields, mask)
+            if not (mask.any() or may_miss):
+                raise FaultError(
+                    f"it can strike no field: when = '{self.trigger}'; it acts on {', '.join(t.word for t in types)} "
+                    f"fields; fields: {', '.join(fields.described())}"
                 )
             return mask
 
@@ -136,13 +169,24 @@ class FaultPlan:
             for fault in self.faults
         ]
 
-    def check(self, services: Services, ports: Iterable[str], names: Iterable[str] | None = None) -> None:
+    def of(self, base: type[Effect]) -> FaultPlan:
+        """Return the part of the plan whose effects are of one class, such as ``RecordEffect``."""
+        return FaultPlan(tuple(fault for fault in self.faults if isinstance(fault.effect, base)))
+
+    def check(
+        self,
+        services: Services,
+        ports: Iterable[str],
+        names: Iterable[str] | None = None,
+        fields: Fields | None = None,
+    ) -> None:
         """Refuse a plan that does not fit an environment.
 
         Args:
             services: the services it has.
             ports: the ports it offers, such as ``calls`` and ``portfolio``.
             names: the quantities conditions may read; None leaves them unchecked until the plan is bound.
+            fields: the fields of its records, for effects on records; None leaves these unchecked as well.
 
         Raises:
             FaultError: for a missing port, an unknown service, family or quantity, or a fault that can
@@ -156,7 +200,12 @@ class FaultPlan:
                     f"{fault.where} ({fault.effect.name}): needs the port {missing}, which this environment "
                     f"does not offer; offered: {', '.join(sorted(offered)) or 'none'}"
                 )
-            fault.reach(services)
+            if isinstance(fault.effect, CallEffect):
+                fault.reach(services)
+            elif isinstance(fault.effect, RecordEffect):
+                if fields is not None:
+                    fault.field_reach(fields)
+                continue
             if names is not None:
                 with _blame(fault.where, fault.effect.name):
                     check_names(fault.trigger, names)
@@ -181,23 +230,57 @@ class FaultPlan:
             log_capacity: injections to keep in the log.
 
         Returns:
-            The bound plan, or None if nothing can ever strike (no faults, or intensity 0).
+            The bound plan of the effects on calls, or None if nothing can ever strike a call (no such faults, or
+            intensity 0).
 
         Raises:
             FaultError: as :meth:`check`, or if ``intensity`` is not a finite number >= 0.
         """
-        if isinstance(intensity, bool) or not isinstance(intensity, int | float | np.number):
-            raise FaultError(f"intensity = {intensity!r} is not allowed: must be a finite number >= 0")
-        if not math.isfinite(intensity) or intensity < 0:
-            raise FaultError(f"intensity = {intensity!r} is not allowed: must be a finite number >= 0")
+        _check_intensity(intensity)
         world = EmptyWorld() if world is None else world
         self.check(services, ports, world.names)
-        if not self.faults or intensity == 0:
+        faults = self.of(CallEffect).faults
+        if not faults or intensity == 0:
             return None
-        return BoundPlan(self.faults, services, float(intensity), num_lanes, world, log_capacity)
+        return BoundPlan(faults, services, float(intensity), num_lanes, world, log_capacity)
+
+    def bind_records(
+        self, fields: Fields, intensity: float = 1.0, names: Iterable[str] | None = None, may_miss: bool = False
+    ) -> BoundRecordPlan | None:
+        """Bind the effects on records to the fields of an environment's or a table's records.
+
+        Args:
+            fields: the fields they have.
+            intensity: 0 is clean records, 1 the plan as declared, above 1 more of it.
+            names: the quantities that conditions may read of a record; None: none.
+            may_miss: leave out faults that can strike none of these fields, instead of refusing them.
+
+        Returns:
+            The bound plan, or None if nothing can ever strike (no effects on records, or intensity 0).
+
+        Raises:
+            FaultError: for an unknown field or quantity, a fault that can strike no field, or an intensity that
+                is not a finite number >= 0.
+        """
+        _check_intensity(intensity)
+        names = tuple(names or ())
+        reaches = [(fault, fault.field_reach(fields, may_miss)) for fault in self.of(RecordEffect).faults]
+        reaches = [(fault, mask) for fault, mask in reaches if mask.any()]
+        for fault, _ in reaches:
+            with _blame(fault.where, fault.effect.name):
+                check_names(fault.trigger, names)
+        if not reaches or intensity == 0:
+            return None
+        return BoundRecordPlan(reaches, fields, float(intensity), names)
 
 
-def _read(spec: object, place: str) -> tuple[str, CallEffect, Trigger]:
+def _check_intensity(intensity: Any) -> None:
+    good = isinstance(intensity, int | float | np.number) and not isinstance(intensity, bool)
+    if not good or not math.isfinite(intensity) or intensity < 0:
+        raise FaultError(f"intensity = {intensity!r} is not allowed: must be a finite number >= 0")
+
+
+def _read(spec: object, place: str) -> tuple[str, Effect, Trigger]:
     if not isinstance(spec, Mapping):
         example = "{fault: timeout, when: 'rate(0.03)'}"
         raise FaultError(f"{place}: must be a mapping such as {example}, not {spec!r}")
@@ -235,7 +318,7 @@ def _adapter(cls: EffectClass) -> tuple[Any, Mapping[str, Any]]:
         raise FaultError(f"{where}: an annotation names {error.name!r}, which its module does not have") from error
 
 
-def make_effect(cls: EffectClass, parameters: Mapping[Any, Any]) -> CallEffect:
+def make_effect(cls: EffectClass, parameters: Mapping[Any, Any]) -> Effect:
     """Build an effect from plain data.
 
     Raises:

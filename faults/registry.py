@@ -16,14 +16,14 @@ from importlib.metadata import EntryPoint, entry_points
 from typing import TypeVar, overload
 
 from ..errors import FaultError
-from .base import CallEffect
+from .base import Effect
 
 GROUP = "brownout.faults"
 RESERVED = ("fault", "when", "id")
 NAME = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)*")
 
-EffectClass = type[CallEffect]
-E = TypeVar("E", bound=CallEffect)
+EffectClass = type[Effect]
+E = TypeVar("E", bound=Effect)
 
 _EFFECTS: dict[str, EffectClass] = {}
 
@@ -49,8 +49,8 @@ def register_fault(target: str | type[E]) -> type[E] | Callable[[type[E]], type[
 
 def _register(name: str, cls: type[E]) -> type[E]:
     shown = getattr(cls, "__qualname__", repr(cls))
-    if not (isinstance(cls, type) and issubclass(cls, CallEffect)):
-        raise FaultError(f"fault {name!r}: {shown} must be a subclass of CallEffect")
+    if not (isinstance(cls, type) and issubclass(cls, Effect)):
+        raise FaultError(f"fault {name!r}: {shown} must be a subclass of {_bases()}")
     if not NAME.fullmatch(name):
         raise FaultError(f"fault name {name!r} of {shown} is not allowed: use lower-case words joined by '-'")
     parameters = cls.__dict__.get("__dataclass_params__")
@@ -61,8 +61,8 @@ def _register(name: str, cls: type[E]) -> type[E]:
     clash = sorted({field.name for field in fields(cls)} & set(RESERVED))
     if clash:
         raise FaultError(f"fault {name!r}: {shown} may not have a parameter {clash[0]!r}: plans use that field")
-    if cls.strike is CallEffect.strike:
-        raise FaultError(f"fault {name!r}: {shown} must define strike(self, calls, draw)")
+    if any(cls.strike is base.strike for base in (Effect, *Effect.__subclasses__())):
+        raise FaultError(f"fault {name!r}: {shown} must define strike; see {_bases()}")
     if name in _EFFECTS:
         other = _EFFECTS[name]
         raise FaultError(
@@ -74,6 +74,10 @@ def _register(name: str, cls: type[E]) -> type[E]:
     cls.name = name
     _EFFECTS[name] = cls
     return cls
+
+
+def _bases() -> str:
+    return " or ".join(base.__name__ for base in Effect.__subclasses__())
 
 
 def kebab(name: str) -> str:
@@ -133,9 +137,9 @@ def load_plugin(reference: str) -> None:
         raise FaultError(
             f"plug-in {reference!r} cannot be loaded: {type(error).__name__}: {error}; give module or module:Class"
         ) from error
-    if attribute and not (isinstance(found, type) and issubclass(found, CallEffect)):
-        raise FaultError(f"plug-in {reference!r} is not a subclass of CallEffect but {found!r}")
-    if isinstance(found, type) and issubclass(found, CallEffect) and found not in _EFFECTS.values():
+    if attribute and not (isinstance(found, type) and issubclass(found, Effect)):
+        raise FaultError(f"plug-in {reference!r} is not a subclass of {_bases()} but {found!r}")
+    if isinstance(found, type) and issubclass(found, Effect) and found not in _EFFECTS.values():
         register_fault(found)
 
 

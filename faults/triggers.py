@@ -127,6 +127,7 @@ class After(_Certain):
     """Calls placed at or after virtual time ``t``, seconds in the episode."""
 
     t: float
+    clocked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_number(self, "t", at_least=0.0, unit="seconds")
@@ -143,6 +144,7 @@ class Between(_Certain):
 
     t0: float
     t1: float
+    clocked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_number(self, "t0", at_least=0.0, unit="seconds")
@@ -174,6 +176,10 @@ class When(_Certain):
         assert not isinstance(self.condition, str)
         return self.condition
 
+    def reads(self) -> tuple[str, ...]:
+        """Return the names in the condition."""
+        return tuple(self.parsed.names())
+
     def hazard(self, context: Context) -> Any:
         """Return 1 while it holds."""
         return self.parsed.test(context.value)
@@ -195,6 +201,7 @@ class Ramp(Trigger):
     start: float
     end: float
     over_s: float
+    clocked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         check_share(self, "start", "end")
@@ -225,6 +232,10 @@ class Drift(Trigger):
     def bounds(self, services: Services) -> tuple[Table, Table]:
         """Return the two ends."""
         return filled(services, min(self.start, self.end)), filled(services, max(self.start, self.end))
+
+    def reads(self) -> tuple[str, ...]:
+        """Return ``episode``."""
+        return ("episode",)
 
     def hazard(self, context: Context) -> Any:
         """Return the probability in the lane's present episode."""
@@ -277,6 +288,7 @@ class Burst(_Certain):
 
     mean_on: float
     mean_off: float
+    clocked: ClassVar[bool] = True
 
     def __post_init__(self) -> None:
         for name in ("mean_on", "mean_off"):
@@ -368,12 +380,7 @@ def check_names(trigger: Trigger, names: Any) -> None:
     """
     known = set(names)
     for leaf in trigger.leaves():
-        wanted: list[str] = []
-        if isinstance(leaf, When):
-            wanted = list(leaf.parsed.names())
-        elif isinstance(leaf, Drift):
-            wanted = ["episode"]
-        for name in wanted:
+        for name in leaf.reads():
             if name not in known:
                 allowed = ", ".join(sorted(known)) or "none"
                 raise FaultError(f"{leaf}: {name!r} is not a known quantity here; allowed: {allowed}")

@@ -13,18 +13,26 @@ import yaml
 from pydantic import BaseModel, ValidationError
 
 from ..errors import BrownoutError, ScenarioError
-from ..faults import FaultPlan, Services
+from ..faults import FaultPlan, Services, Verb
+from ..faults.calls import ROUTED
 from ..rewards import compile_reward
 from .places import Place, Source, explain, read_nodes
 from .schema import RouterScenario, Scenario
+from .workflow_schema import WorkflowScenario
 
 LIBRARY = Path(__file__).parent
-KINDS: dict[str, type[Scenario]] = {"router": RouterScenario}
+RECORDS_SUFFIX = ".records.yaml"
+KINDS: dict[str, type[Scenario]] = {"router": RouterScenario, "workflow": WorkflowScenario}
 
 
-def builtin_scenarios() -> list[str]:
-    """Names of the scenarios that come with the package."""
-    return sorted(path.stem for path in LIBRARY.glob("*.yaml"))
+def builtin_scenarios(env: str | None = None) -> list[str]:
+    """Names of the scenarios that come with the package, or of those for one environment.
+
+    >>> "refund" in builtin_scenarios("workflow"), "refund" in builtin_scenarios("router")
+    (True, False)
+    """
+    names = sorted(path.stem for path in LIBRARY.glob("*.yaml") if not path.name.endswith(RECORDS_SUFFIX))
+    return names if env is None else [name for name in names if load_scenario(name).env == env]
 
 
 def load_scenario(source: str | Path | Mapping[str, Any] | Scenario, overrides: Iterable[str] = ()) -> Scenario:
@@ -226,11 +234,15 @@ def scenario_data(value: Any) -> Any:
 
 
 def services_of(scenario: Scenario) -> Services:
-    """The services that a fault plan can strike: the configurations, then ``judge`` and ``person``."""
+    """The services that a fault plan can strike; in the router the configurations, the judges and ``person``."""
+    if isinstance(scenario, WorkflowScenario):
+        return scenario.fault_services()
     assert isinstance(scenario, RouterScenario)
-    names = (*scenario.portfolio, "judge", "person")
-    families = (*(entry.family for entry in scenario.portfolio.values()), "judge", "person")
-    return Services(names, families)
+    judges = tuple(scenario.panel) or ("judge",)
+    names = (*scenario.portfolio, *judges, "person")
+    families = (*(entry.family for entry in scenario.portfolio.values()), *judges, "person")
+    verbs = (*(ROUTED for _ in scenario.portfolio), *((Verb.JUDGE,) for _ in judges), (Verb.ESCALATE,))
+    return Services(names, families, verbs)
 
 
 def profile_names(scenario: Scenario) -> list[str]:

@@ -153,6 +153,12 @@ def _line(item: dict[str, Any], place: Place, model: type[BaseModel]) -> tuple[t
         near = difflib.get_close_matches(keys[-1], known, n=2)
         guess = f" (did you mean {' or '.join(map(repr, near))}?)" if near else ""
         message, shown = f"unknown field{guess}; allowed: {', '.join(known)}", ""
+    elif item["type"].startswith("union_tag_"):
+        context = item["ctx"]
+        keys = [*keys, context["discriminator"].strip("'")]
+        message, shown = "required field is missing", ""
+        if "expected_tags" in context:
+            message = f"got {context['tag']!r}; allowed: {context['expected_tags']}"
     elif item["type"] == "missing":
         message = "required field is missing"
     elif item["type"] == "value_error" and not shown:
@@ -174,8 +180,11 @@ def _fields(loc: Sequence[int | str], model: type[BaseModel]) -> tuple[list[str]
     parent: type[BaseModel] | None = model
     for part in loc:
         text = str(part)
+        inside = [option for option in get_args(current) if option is not type(None)]
+        if get_origin(current) in (Union, UnionType) and len(inside) == 1:
+            current = inside[0]  # what may be left out
         options = _models(current)
-        tagged = [m for m in options if "kind" in m.model_fields and m.model_fields["kind"].default == text]
+        tagged = [m for m in options if text in (f.default for n, f in m.model_fields.items() if n in ("kind", "type"))]
         if len(options) > 1 and tagged:  # the tag of a union, not a key
             current = parent = tagged[0]
             continue

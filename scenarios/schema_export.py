@@ -26,10 +26,11 @@ def json_schema(env: str = "router") -> str:
     definitions: dict[str, Any] = schema["$defs"]
     form = definitions["DistributionSpec"]
     definitions["DistributionSpec"] = {"anyOf": [{"type": "number", "minimum": 0}, form]}
-    definitions["Fault"] = _fault(definitions)
+    definitions["Fault"] = _fault(definitions, KINDS[env].ports)
     properties = schema["properties"]
     _values(properties["profiles"], {"type": "array", "items": {"$ref": "#/$defs/Fault"}})
-    _values(properties["portfolio"], {"anyOf": [{"$ref": "#/$defs/Configuration"}, {"type": "null"}]})
+    if "portfolio" in properties:
+        _values(properties["portfolio"], {"anyOf": [{"$ref": "#/$defs/Configuration"}, {"type": "null"}]})
     properties["extends"] = {
         "type": "string",
         "description": "built-in name or file whose fields this one takes over; lists and numbers replace",
@@ -46,13 +47,15 @@ def _values(mapping: dict[str, Any], schema: dict[str, Any]) -> None:
     mapping.update({"patternProperties": dict.fromkeys(patterns, schema), "additionalProperties": False})
 
 
-def _fault(definitions: dict[str, Any]) -> dict[str, Any]:
+def _fault(definitions: dict[str, Any], ports: frozenset[str]) -> dict[str, Any]:
     common = {
         "when": {"type": "string", "description": "trigger, e.g. rate(0.03) & on('judge')"},
         "id": {"type": "string", "description": "names the fault's random streams and its rows in the log"},
     }
     options: list[dict[str, Any]] = []
     for name, cls in registered_faults().items():
+        if not cls.ports <= ports:
+            continue
         try:
             parameters = parameter_schema(name)
         except (FaultError, TypeError):  # a plug-in whose parameters have no schema

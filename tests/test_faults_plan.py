@@ -247,7 +247,7 @@ def test_catalogue_is_complete() -> None:
     assert set(rows) == set(registered_faults())
     for row in rows.values():
         assert row["summary"].endswith((".", ")")), row["name"]
-        assert row["category"] in {"services", "latency", "portfolio"}
+        assert row["category"] in {"services", "latency", "portfolio", "records"}
         assert row["recovery"]
         for parameter in row["parameters"]:
             assert parameter["help"], (row["name"], parameter["name"])
@@ -264,9 +264,11 @@ def test_catalogue_is_complete() -> None:
     assert rows["silent-regression"]["visibility"] == "silent"
     assert rows["silent-regression"]["duration"] == "permanent"
     assert rows["judge-drift"]["verbs"] == ["judge"]
-    assert {row["category"] for row in rows.values()} == {"services", "latency", "portfolio"}
-    listed = {name: sum(row["category"] == name for row in rows.values()) for name in ("services", "latency")}
-    assert listed == {"services": 10, "latency": 3}
+    assert {row["category"] for row in rows.values()} == {"services", "latency", "portfolio", "records"}
+    listed = {
+        name: sum(row["category"] == name for row in rows.values()) for name in ("services", "latency", "records")
+    }
+    assert listed == {"services": 10, "latency": 3, "records": 11}
 
 
 def test_steady_effects_grow_with_intensity_and_shrink_to_a_share_of_calls() -> None:

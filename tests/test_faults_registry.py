@@ -33,6 +33,8 @@ BUILT_IN = {
     "malformed-body", "empty-result", "partial-result", "silent-noop",
     "slow-response", "load-latency", "async-polling",
     "price-change", "silent-regression", "judge-drift", "refusal", "capacity-limit",
+    "missing-field", "malformed-format", "typo", "conflicting-duplicate", "stale-value", "swapped-fields",
+    "wrong-unit", "encoding-damage", "truncated-value", "outlier", "partial-update",
 }  # fmt: skip
 
 
@@ -219,7 +221,7 @@ def test_an_entry_point_may_register_by_itself(tmp_path: Path, monkeypatch: pyte
         ("import not_there_at_all", "demo_faults_bad", "ModuleNotFoundError"),
         ("x = 1", "demo_faults_bad:x", "is no effect class and registers no 'broken'"),
         ("x = 1", "demo_faults_bad", "is no effect class and registers no 'broken'"),
-        ("class Flood: pass", "demo_faults_bad:Flood", "must be a subclass of CallEffect (offered by"),
+        ("class Flood: pass", "demo_faults_bad:Flood", "must be a subclass of CallEffect or RecordEffect (offered by"),
     ],
 )
 def test_a_broken_plug_in_hurts_only_who_asks(
@@ -257,7 +259,9 @@ def test_explicit_plug_ins(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> N
     load_plugin("demo_faults_local:Flood")
     load_plugin("demo_faults_local:Flood")
     assert lookup("flood").__module__ == "demo_faults_local"
-    with pytest.raises(FaultError, match="plug-in 'demo_faults_local:NUMBER' is not a subclass of CallEffect but 3"):
+    with pytest.raises(
+        FaultError, match="plug-in 'demo_faults_local:NUMBER' is not a subclass of CallEffect or RecordEffect but 3"
+    ):
         load_plugin("demo_faults_local:NUMBER")
     with pytest.raises(FaultError, match="plug-in 'demo_faults_local:Nope' cannot be loaded: AttributeError"):
         load_plugin("demo_faults_local:Nope")

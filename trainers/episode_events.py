@@ -53,23 +53,23 @@ class EpisodeRecorder:
         self._open: dict[int, SpanKind] = {}  # call record -> how it began
         self._clock, self._spend, self._used, self._judged = 0.0, 0.0, 0, 0
         self._value: Any = None
+        self._scores: Any = None
 
     def before(self) -> None:
         """Remember the state that a step starts from."""
         core = self.core
         self._clock, self._spend = float(core.clock[0]), float(core.spend[0])
-        self._used, self._judged = int(core.used[0]), int(core.judgements[0])
-        self._value = core.value[0].copy()
+        self._used, self._judged = int(core.used[0]), int(core.judgements[0].sum())
+        self._value, self._scores = core.value[0].copy(), core.scores[0].copy()
 
     def after(self, action: int) -> None:
         """Record what the step with this action did."""
         core, name = self.core, self.core.action_names[action]
         for record in range(self._used, int(core.used[0])):
             self._open[record] = "repair" if name == "repair" else "call"
-        if int(core.judgements[0]) > self._judged:
-            changed = np.flatnonzero(core.value[0] != self._value)
-            verdict = "no verdict" if not changed.size else "accepts" if core.value[0, changed[0]] >= 2 else "rejects"
-            self._add("judge", "judge", verdict, float(core.spend[0]) - self._spend)
+        if int(core.judgements[0].sum()) > self._judged:
+            judge = name.partition(":")[2] or name
+            self._add("judge", judge, self._verdict(), float(core.spend[0]) - self._spend)
         elif name == "escalate" and core.terminated[0]:
             right = bool(core.components[0, HANDOFF])
             self._add("person", "person", "right" if right else "wrong", None)
@@ -78,6 +78,17 @@ class EpisodeRecorder:
         stopped = self._clock if name == "escalate" else float(core.clock[0])  # calls end before a person begins
         for record in [r for r in self._open if not np.isfinite(core.finish[0, r])]:
             self._close(record, stopped)
+
+    def _verdict(self) -> str:
+        """What the judgement of this step said."""
+        core = self.core
+        if not core.weighs:
+            changed = core.value[0][core.value[0] != self._value]
+            return "no verdict" if not changed.size else "accepts" if changed[0] >= 2 else "rejects"
+        changed = core.scores[0][core.scores[0] != self._scores]
+        if not changed.size:
+            return "no verdict"
+        return f"scores {changed[0]:.2f}" if core.graded else "accepts" if changed[0] > 0 else "rejects"
 
     def _add(self, kind: SpanKind, who: str, result: str, cost: float | None) -> None:
         end = float(self.core.clock[0])

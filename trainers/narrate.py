@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from ..envs.lanes import LaneCore
 from ..envs.router_core import RouterCore
 from .baselines import Actor
 from .episode_events import EpisodeRecorder, Span
@@ -34,7 +35,7 @@ class Story:
     spans: list[Span] = field(default_factory=list)
 
 
-def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
+def tell(actor: Actor, core: LaneCore, seed: int, episode: int = 0) -> Story:
     """Play episode ``episode`` of ``seed`` on a one-lane core and tell it.
 
     Args:
@@ -49,12 +50,14 @@ def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
     core.seed(core.all_lanes, [seed])
     core.begin(core.all_lanes, episode)
     utility, totals = 0.0, np.zeros(len(core.component_names))
-    recorder = EpisodeRecorder(core)
+    recorder = EpisodeRecorder(core) if isinstance(core, RouterCore) else None
     while True:
         actions = np.asarray(actor.act_batch(core.observe(), core.mask(), action_draws(actor, core)), dtype=np.int64)
-        recorder.before()
+        if recorder is not None:
+            recorder.before()
         core.advance(actions)
-        recorder.after(int(actions[0]))
+        if recorder is not None:
+            recorder.after(int(actions[0]))
         utility += float(core.reward[0])
         totals += core.components[0]
         if core.terminated[0] or core.truncated[0]:
@@ -64,7 +67,7 @@ def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
     injections = [{name: _plain(row[name]) for name in names} for row in rows]
     summary = dict(zip(core.component_names, totals.tolist(), strict=True))
     outcome = core.outcome_names[core.outcome[0]]
-    return Story(core.timeline(), utility, outcome, summary, injections, recorder.spans)
+    return Story(core.timeline(), utility, outcome, summary, injections, [] if recorder is None else recorder.spans)
 
 
 def _plain(value: Any) -> Any:

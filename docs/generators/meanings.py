@@ -7,6 +7,7 @@ ACTIONS = {
     "it has calls left, the episode has calls left, and fewer than `limits.max_parallel` calls run",
     "wait": "advance the clock to the next completion; back off when nothing runs / a call runs, or one has failed",
     "judge": "have the judge score the best candidate without a verdict / there is such a candidate, and a judge",
+    "judge:*": "have that judge score the best candidate that it has not scored / there is such a candidate",
     "repair": "critique and repair of the best candidate, by the configuration that made it / "
     "there is a candidate, `repair` is set, and its configuration could be launched",
     "submit": "answer with the best candidate; cancels what runs / there is a candidate",
@@ -31,12 +32,17 @@ COLUMNS = {
     "best_accepted": "the judge accepted it",
     "best_unjudged": "it has no verdict yet",
     "best_rejected": "the judge rejected it",
+    "judge.*": "what this judge said of the best candidate: -1 nothing yet, 0 rejected, 1 accepted; with `quality` "
+    "its score",
+    "best_rounds": "rounds of repair that the best candidate has been through",
     "*.launched": "calls placed so far",
     "*.running": "calls in flight",
     "*.candidates": "calls that came back with an answer",
     "*.failed": "calls that ended in a visible failure",
     "*.last_status": "how its last finished call ended; 0 before the first (codes below)",
     "*.best_score": "-1 never judged, 0 rejected, 1 accepted",
+    "*.last_cost": "cost of its last finished call against its usual one: `cost / (cost + mean)`, 0 before the first",
+    "*.last_latency": "the same of the time it took",
     "*.since_failure": "time since its last visible failure, at most twice `limits.deadline_s`, which also means never",
     "*.retry_in": "time until the `Retry-After` it was given, 0 if none",
 }
@@ -61,12 +67,15 @@ STATUSES = {
 TRIGGERS = {
     "after": "after(30)",
     "always": "always",
+    "bad_records": "bad_records(p=0.02, share=0.2)",
     "between": "between(10, 40)",
     "burst": "burst(mean_on=120, mean_off=7200)",
+    "depends": "depends('total', 0.0, 0.1)",
     "drift": "drift(0.0, 0.3, over=1000)",
     "every": "every(5)",
     "nth_call": "nth_call(2)",
     "on": "rate(0.03) & on('frontier')",
+    "own_value": "own_value(0.0, 0.1)",
     "ramp": "ramp(0.0, 0.5, over_s=60)",
     "rate": "rate(0.03)",
     "sticky": "sticky(0.1)",
@@ -113,8 +122,12 @@ DISTRIBUTIONS = {
 
 # One line where the first sentence of a scenario's own description is too long for a table.
 LIBRARY = {
+    "cheap-first": "three configurations of an agent benchmark; whether to start cheap or strong hangs on the judge",
+    "patch-review": "patches and three judges of different price and taste, two of which share their mistakes",
+    "deep-research": "reports with a quality between 0 and 1, rounds of repair, and a budget drawn from $0.50 to $10",
     "browsecomp": "eleven published configurations of BrowseComp-Plus (model x retriever): cents to dollars, "
     "a minute to three quarters of an hour",
+    "code-review": "the tickets of test-suite with a reviewing model that errs for a judge; the optimum is computed",
     "flaky-api": "one good model behind a gateway that fails in bursts of seconds; the right pause wins",
     "judge-drift": "the support desk with a judge that lets more and more wrong answers pass",
     "overnight-loop": "a backlog worked through with nobody watching; some requests loop, and every turn costs dollars",
@@ -122,5 +135,7 @@ LIBRARY = {
     "provider-outage": "two providers, the better and cheaper of which goes down for minutes at a time",
     "support-desk": "five configurations of two providers, from frequent questions to contract analysis, with an "
     "erring judge, repair and a person; the demo",
+    "test-suite": "bug fixes and features of unknown difficulty, checked by a perfect judge that has a price; the "
+    "optimum is computed",
     "textbook": "independent boxes with a perfect free judge; the optimum is Weitzman's index rule",
 }

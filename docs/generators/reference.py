@@ -97,6 +97,33 @@ def router_columns() -> str:
     return table(("index", "column", "unit", "range", "meaning"), rows)
 
 
+def judge_actions() -> str:
+    """Actions and columns of the judges of patch-review."""
+    from brownout.envs.router_core import RouterCore
+
+    core = RouterCore("patch-review", 1)
+    rows: list[tuple[object, ...]] = [
+        (code(name), *_action("judge:*")) for name in core.action_names if name.startswith("judge:")
+    ]
+    shown = [(code(c.name), c.unit, f"{c.low:g} to {c.high:g}", required(COLUMNS, "judge.*", "COLUMNS"))
+             for c in core.observation_columns if c.name.startswith("judge.")]  # fmt: skip
+    return f"{table(('action', 'meaning', 'allowed when'), rows)}\n\n{table(_COLUMN_HEADS, shown)}"
+
+
+def quality_columns() -> str:
+    """Columns that only scenarios with quality have, from deep-research."""
+    from brownout.envs.router_core import RouterCore
+
+    columns = RouterCore("deep-research", 1).observation_columns
+    names = {column.name: "judge.*" if column.name.startswith("judge.") else column.name for column in columns}
+    shown = [(code(c.name), c.unit, f"{c.low:g} to {c.high:g}", required(COLUMNS, names[c.name], "COLUMNS"))
+             for c in columns if names[c.name] in ("judge.*", "best_rounds")]  # fmt: skip
+    return table(_COLUMN_HEADS, shown)
+
+
+_COLUMN_HEADS = ("column", "unit", "range", "meaning")
+
+
 def statuses() -> str:
     """Codes of ``last_status``."""
     from brownout import Status
@@ -122,13 +149,15 @@ def _faults(category: str) -> str:
     )
     parts = [overview]
     for e in effects:
-        others = [verb for verb in e["allowed_verbs"] if verb not in e["verbs"]]
-        also = f" (with `on(...)` also {_and(others)})" if others else ""
         when = f"`{e['when']}` by default" if e["when"] else "must be given"
-        facts = (
-            f"Strikes {_and(e['verbs'])} calls{also}. `when`: {when}. Stage: {e['stage']}. Phase: {e['phase']}. "
-            f"Disturbs: {e['disturbs']}. Ports: {_and(e['ports'])}."
-        )
+        if "fields" in e:
+            per = "one draw per record" if e["per"] == "record" else "one draw per cell"
+            facts = f"Strikes {_reach(e, 'fields')} fields. `when`: {when}; {per}."
+        else:
+            facts = (
+                f"Strikes {_reach(e, 'verbs')}. `when`: {when}. Stage: {e['stage']}. Phase: {e['phase']}. "
+                f"Disturbs: {e['disturbs']}. Ports: {_and(e['ports'])}."
+            )
         rows = [
             (code(p["name"]), _type(p["type"]), "required" if p["required"] else plain(p["default"]), tidy(p["help"]))
             for p in e["parameters"]
@@ -136,6 +165,14 @@ def _faults(category: str) -> str:
         parameters = table(("parameter", "type", "default", "meaning"), rows) if rows else "No parameters."
         parts.append(f"### {e['name']}\n\n{tidy(e['summary'])}.\n\n{facts}\n\n{parameters}")
     return "\n\n".join(parts)
+
+
+def _reach(effect: dict[str, Any], what: str) -> str:
+    """What an effect strikes by default, and what else it can."""
+    usual, allowed = effect[what], effect[f"allowed_{what}"]
+    others = [word for word in allowed if word not in usual]
+    also = f" (with `on(...)` also {_and(others)})" if others else ""
+    return f"{_and(usual)} calls{also}" if what == "verbs" else f"{_and(usual)}{also}"
 
 
 def _and(words: Sequence[str]) -> str:
@@ -148,6 +185,49 @@ def _type(text: str) -> str:
         return " or ".join(code(word.strip(" '")) for word in text[8:-1].split(","))
     words = {"float": "number", "int": "whole number", "str": "text", "None": "none", "Status": "status"}
     return " or ".join(words.get(part, part) for part in text.split(" | "))
+
+
+def record_fields() -> str:
+    """Every type of field of a schema of records."""
+    from brownout.scenarios import RecordSchema
+
+    schema = RecordSchema.model_json_schema()
+    known = schema["$defs"]
+    common = {"type", "required", "pair"}
+    rows: list[tuple[object, ...]] = []
+    for name, part in known.items():
+        if "type" not in part.get("properties", {}):
+            continue
+        tag = part["properties"]["type"]["const"]
+        options = []
+        for field, spec in part["properties"].items():
+            if field in common:
+                continue
+            default = "" if field in part.get("required", []) else f", default {_written(spec.get('default'))}"
+            options.append(f"{code(field)}: {required(spec, 'description', name)}{default}")
+        text = tidy(" ".join(part["description"].split("\n\n")[0].split()))
+        rows.append((code(tag), text, "; ".join(options) or "none"))
+    return table(("type", "holds", "options"), sorted(rows))
+
+
+def record_library() -> str:
+    """The built-in schemas of records."""
+    from brownout.scenarios import builtin_record_schemas, load_record_schema
+
+    rows = []
+    for name in builtin_record_schemas():
+        schema = load_record_schema(name)
+        told = tidy(" ".join(schema.description.split()))
+        kinds = ", ".join(f"{kind} ({len(spec.fields)})" for kind, spec in schema.kinds.items())
+        rows.append((code(name), told, kinds, ", ".join(schema.locales), ", ".join(schema.profiles)))
+    return table(("schema", "what it is", "kinds (fields)", "locales", "profiles"), rows)
+
+
+def truth_columns() -> str:
+    """The columns of the truth about a messy table."""
+    from brownout.scenarios.record_files import TRUTH_COLUMNS
+
+    return table(("column", "meaning"), [(code(name), meaning) for name, meaning in TRUTH_COLUMNS.items()])
 
 
 def triggers() -> str:
@@ -246,10 +326,14 @@ def scenario_fields() -> str:
 
 _SECTIONS = {
     "ModelTasks": "`tasks` from a model",
+    "Effort": "`tasks.effort`",
+    "Sharing": "`tasks.effort.cost`, `.latency` and `.failure`",
     "TableTasks": "`tasks` from a table",
     "Configuration": "`portfolio.<name>`",
-    "Judge": "`judge`",
+    "Wrong": "`portfolio.<name>.wrong`",
+    "Judge": "`judge`, `judges.<name>`",
     "Repair": "`repair`",
+    "Quality": "`quality`",
     "Person": "`person`",
     "Limits": "`limits`",
 }
@@ -337,10 +421,11 @@ def ppo_options() -> str:
 
 
 def baselines() -> str:
-    """The baselines."""
+    """The baselines, and the optimal policies that exist where they apply."""
+    from brownout.envs.optimal import OPTIMAL
     from brownout.trainers import BASELINES
 
-    rules: Any = BASELINES
+    rules: Any = {**BASELINES, **OPTIMAL}
     return table(("baseline", "rule"), [(code(name), rules[name].summary) for name in rules])
 
 
@@ -396,10 +481,16 @@ def _simple(value: Any) -> Any:
 BLOCKS: dict[str, Callable[[], str]] = {
     "router-actions": router_actions,
     "router-columns": router_columns,
+    "judge-actions": judge_actions,
+    "quality-columns": quality_columns,
     "statuses": statuses,
     "faults-services": lambda: _faults("services"),
     "faults-latency": lambda: _faults("latency"),
     "faults-portfolio": lambda: _faults("portfolio"),
+    "faults-records": lambda: _faults("records"),
+    "record-fields": record_fields,
+    "record-library": record_library,
+    "truth-columns": truth_columns,
     "triggers": triggers,
     "components": components,
     "rewards": rewards,
