@@ -31,21 +31,21 @@ def _names(configs: str | None) -> list[str] | None:
     return None if configs is None else [name.strip() for name in configs.split(",") if name.strip()]
 
 
-def _load(table: Path, configs: str | None) -> RecordedTable:
+def _load(table: Path, configs: str | None, features: list[str] | None = None) -> RecordedTable:
     from .scenarios.tables import RecordedTable
 
     if not table.is_file():
         raise TableError(f"no table {str(table)!r}; give a Parquet or CSV file of recorded runs")
     rules = {"cost_usd": "config-median", "latency_s": "config-median"}
-    loaded = RecordedTable.load(table, configs=_names(configs), missing=rules, features=[])
+    loaded = RecordedTable.load(table, configs=_names(configs), missing=rules, features=features or [])
     for note in loaded.notes:
         err.print(f"note: {note}", highlight=False)
     return loaded
 
 
-def _pm(estimate: Estimate, digits: int = 3) -> str:
+def _pm(estimate: Estimate, digits: int = 3, empty: str = "never") -> str:
     if estimate.value != estimate.value:
-        return "never"
+        return empty
     if estimate.low != estimate.low:
         return f"{estimate.value:.{digits}f} [not in every draw]"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
@@ -109,6 +109,7 @@ def crossval(
     ] = "static,index,greedy,exact",
     steps: Annotated[int | None, typer.Option(min=1, help="trained: environment steps of each training.")] = None,
     simulators: Annotated[int | None, typer.Option(min=1, help="trained: simulators fitted per training.")] = None,
+    class_column: Annotated[str | None, typer.Option(help="trained: column with the class of a query.")] = None,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -120,8 +121,8 @@ def crossval(
     from .trainers.crossval import on_ray
     from .trainers.crossval_trained import TrainedOptions
 
-    loaded = _load(table, configs)
-    given = {"steps": steps, "simulators": simulators}
+    loaded = _load(table, configs, [class_column] if class_column else [])
+    given = {"steps": steps, "simulators": simulators, "class_column": class_column}
     trained = TrainedOptions(**{name: value for name, value in given.items() if value is not None})
     with err.status("fitting and scoring folds") as status:
         result = run(
@@ -133,16 +134,17 @@ def crossval(
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
         return
-    shown = Table(
-        "method", "AIQ", f"success at ${result.cost_max:.4g}", f"cost at {100 * result.success:.1f} % success, $",
-        title=f"{result.queries} queries, {folds} folds, {seeds} draws of them",
-    )  # fmt: skip
+    columns = "AIQ", f"success at ${result.cost_max:.4g}", f"cost at {100 * result.success:.1f} % success, $"
+    shown = Table("method", *columns, title=f"{result.queries} queries, {folds} folds, {seeds} draws of them")
     for row in result.rows:
         shown.add_row(row.method, _pm(row.aiq), _pm(row.success_at_cost), _pm(row.cost_at_success))
-    for gap in result.differences:
-        name = f"{gap.method} - {gap.reference}"
-        shown.add_row(name, _pm(gap.aiq), _pm(gap.success_at_cost), _pm(gap.cost_at_success))
     out.print(shown)
+    if result.differences:
+        shown = Table("on the same queries", *columns)
+        for gap in result.differences:
+            cells = (_pm(e, empty="not by both") for e in (gap.aiq, gap.success_at_cost, gap.cost_at_success))
+            shown.add_row(f"{gap.method} - {gap.reference}", *cells)
+        out.print(shown)
     out.print(
         f"Best single configuration: {result.best}. Kept most often: {', '.join(list(result.portfolios)[:6])}. "
         "Intervals: 95 %, bootstrap over queries.",

@@ -60,6 +60,7 @@ class RouterEnv(LaneEnv):
     | ``<configuration>.launched`` ... ``.failed`` | count | calls so far, in flight, answered, failed |
     | ``<configuration>.last_status`` | code | how its last call ended (:class:`brownout.faults.Status`) |
     | ``<configuration>.best_score`` | score | -1 never judged, 0 rejected, 1 accepted |
+    | ``<configuration>.last_cost``, ``.last_latency`` | share | of its last finished call: x / (x + its usual one) |
     | ``<configuration>.since_failure``, ``.retry_in`` | s | time since a visible failure, until ``Retry-After`` |
     | ``judge.<judge>`` | score | several judges or quality: what each said of the best candidate, -1 nothing |
     | ``best_rounds`` | count | quality: rounds of repair of the best candidate |

@@ -128,7 +128,7 @@ def _wrong_factors(runs: Runs, log: F64, known: Bools, names: Sequence[str]) -> 
     error = np.sqrt(1.0 / (weight + 1.0 / max(between, 1e-6)) + 1.0 / weight.sum())
     shrunk = mean + (estimate - mean) * between / (between + np.where(seen, variance, 1.0)) * seen
     found = {
-        name: Interval(*(float(np.exp(v)) for v in (s, s - _Z95 * e, s + _Z95 * e)), bool(there))
+        name: Interval(float(np.exp(s)), float(np.exp(s - _Z95 * e)), float(np.exp(s + _Z95 * e)), bool(there))
         for name, s, e, there in zip(names, shrunk, error, seen, strict=True)
     }
     # a factor that may as well be 1 is left out
@@ -156,6 +156,59 @@ def resampled(queries: int) -> F64:
     weights[0] = 1.0
     np.add.at(weights, (np.arange(1, 1 + DRAWS)[:, None], chosen), 1.0)
     return weights
+
+
+@dataclass(frozen=True, eq=False)
+class Alikeness:
+    """How alike calls on one task are in one measure; each ``(B,)``, one value per row of weights of the queries.
+
+    Args:
+        repeats: mean product of the scores of two runs of one configuration.
+        pairs: the same of runs of two configurations.
+        success: mean product of a run's score and the success of another configuration, less what is usual.
+    """
+
+    repeats: F64
+    pairs: F64
+    success: F64
+
+
+def alikeness(values: F64, success: Bools, query: I64, config: I64, weights: F64) -> Alikeness:
+    """Measure how alike runs are, without a model; see :class:`Alikeness`.
+
+    Args:
+        values: ``(N,)`` costs or times, NaN where not known.
+        success: ``(N,)`` whether the run was right.
+        query: ``(N,)`` index of its query.
+        config: ``(N,)`` index of its configuration.
+        weights: ``(B, Q)`` weights of the queries.
+    """
+    score = _normal_scores(values, config)
+    shape = (weights.shape[1], int(config.max()) + 1)
+    n, s, square = _cell_sums(score, query, config, shape)
+    usual = np.bincount(config, weights=success) / np.maximum(np.bincount(config), 1)
+    runs = _cell_sums(np.ones(len(query)), query, config, shape)[0]
+    centred = _cell_sums(success - usual[config], query, config, shape)[1]
+    apart = 1.0 - np.eye(shape[1])
+
+    def ratio(top: F64, bottom: F64) -> F64:
+        with np.errstate(invalid="ignore", divide="ignore"):
+            return (weights @ top) / (weights @ bottom)
+
+    return Alikeness(
+        ratio((s * s - square).sum(axis=1), (n * (n - 1)).sum(axis=1)),
+        ratio(((s @ apart) * s).sum(axis=1), ((n @ apart) * n).sum(axis=1)),
+        ratio(((s @ apart) * centred).sum(axis=1), ((n @ apart) * runs).sum(axis=1)),
+    )
+
+
+def _cell_sums(score: F64, query: I64, config: I64, shape: tuple[int, int]) -> tuple[F64, F64, F64]:
+    """``(Q, K)`` count, sum and sum of squares of the known scores of each query and configuration."""
+    there = np.isfinite(score)
+    cell = query[there] * shape[1] + config[there]
+    of = (np.ones(len(cell)), score[there], score[there] ** 2)
+    n, s, square = (np.bincount(cell, w, shape[0] * shape[1]).astype(np.float64).reshape(shape) for w in of)
+    return n, s, square
 
 
 class _Pairs:
@@ -192,11 +245,7 @@ class _Pairs:
             there = np.isfinite(score)
             if self._classes > 1:
                 score = self._shift(j, score, there, runs)
-            cell = runs.query[there] * size + runs.config[there]
-            n, s, square = (
-                np.bincount(cell, weights=w, minlength=self.queries * size).reshape(self.queries, size)
-                for w in (np.ones(len(cell)), score[there], score[there] ** 2)
-            )
+            n, s, square = _cell_sums(score, runs.query, runs.config, (self.queries, size))
             self._parts.append(self._sums(n, s, square, centred, counts.runs * slope, fit.sds[0]))
 
     def _shift(self, j: int, score: F64, there: Bools, runs: Runs) -> F64:

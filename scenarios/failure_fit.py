@@ -128,8 +128,8 @@ def _both(a: float, b: float, r: float) -> float:
 
 
 def _slopes(fit: ResponseFit, density: F64) -> F64:
-    """``(K, K)`` covariance of a failure of ``k`` with a success of ``j``, both on a task where ``k`` was wrong, per unit
-    of correlation between failure and difficulty: to first order, for configurations of different families."""
+    """``(K, K)`` covariance of a failure of ``k`` with a success of ``j`` on a task where ``k`` was wrong, per unit of
+    correlation between failure and difficulty: to first order, for configurations of different families."""
     z = np.linspace(-4.5, 4.5, 91)
     weight = np.exp(-0.5 * z * z)
     weight /= weight.sum()

@@ -1,8 +1,8 @@
 """From recorded failure modes to fault plans: which effect each mode is, and how often it strikes whom.
 
-The mapping is data that its user can edit: ``mode: {fault: NAME, parameters...}``, or ``mode: answer`` for a
-mode that is the model's own wrong answer, or ``mode: {answer: STATUS}`` for one that shows. Parameters that are not given are fitted: how long the caller
-waited, and how much of the price was billed all the same.
+The mapping is data that its user can edit: ``mode: {fault: NAME, parameters...}``, ``mode: answer`` for a mode that
+is the model's own wrong answer, or ``mode: {answer: STATUS}`` for one that shows. Parameters that are not given are
+fitted: how long the caller waited, and how much of the price was billed all the same.
 """
 
 from __future__ import annotations
@@ -91,8 +91,8 @@ def read_mapping(source: Path | Mapping[str, Any] | None) -> Mapped:
             known[str(mode)] = dict(entry)
         else:
             raise TableError(
-                f"{where}: {mode}: got {entry!r}; allowed: {{fault: NAME, parameters...}} (`when` and `id` are fitted), "
-                f"'answer', or {{answer: STATUS}} with one of {', '.join(FAILED_STATUSES)}"
+                f"{where}: {mode}: got {entry!r}; allowed: {{fault: NAME, parameters...}} or 'answer'; `when` and `id` "
+                f"are fitted. {{answer: STATUS}} is a wrong answer that shows, as one of {', '.join(FAILED_STATUSES)}"
             )
     return known
 

@@ -75,6 +75,9 @@ class Sharing(_Part):
         return max(0.0, 1.0 - self.task - self.family - self.configuration)
 
 
+_ALONE = Sharing()  # pyright: ignore[reportCallIssue]
+
+
 class Effort(_Part):
     """How dear and slow calls on one task are alike: what a failed call tells of the next one.
 
@@ -82,13 +85,10 @@ class Effort(_Part):
     stands, and scores on one task are correlated.
     """
 
-    cost: Sharing = Sharing()  # pyright: ignore[reportCallIssue]
-    latency: Sharing = Field(Sharing(), description="of what the cost leaves open")  # pyright: ignore[reportCallIssue]
+    cost: Sharing = Field(_ALONE, description="of costs")
+    latency: Sharing = Field(_ALONE, description="of times, in what the cost of the call leaves open")
     together: Correlation = Field(0.0, description="correlation of a call's time with its cost")
-    failure: Sharing = Field(
-        Sharing(),  # pyright: ignore[reportCallIssue]
-        description="of which wrong answers are visible failures (`wrong.fails`)",
-    )
+    failure: Sharing = Field(_ALONE, description="of which wrong answers are visible failures (`wrong.fails`)")
     classes: dict[str, tuple[Number, Number]] | None = Field(
         None, description="shift of cost and latency of each class of task, in standard deviations"
     )
@@ -97,8 +97,8 @@ class Effort(_Part):
 class Wrong(_Part):
     """What a wrong answer costs and takes, against a right one of the same kind."""
 
-    cost_factor: Positive = 1.0
-    latency_factor: Positive = 1.0
+    cost_factor: Positive = Field(1.0, description="factor on the cost")
+    latency_factor: Positive = Field(1.0, description="factor on the time")
     fails: dict[str, Probability] = Field(
         default_factory=dict, description="visible status -> share of the wrong answers that end so"
     )
@@ -180,7 +180,7 @@ class Configuration(_Part):
     latent_sd: NonNegative | None = Field(
         None, description="sd of what it keeps on one task, logits; null takes tasks.configuration_sd"
     )
-    wrong: Wrong | None = Field(None, description="factors on cost and time of wrong answers (model tasks)")
+    wrong: Wrong | None = Field(None, description="what sets wrong answers apart, see below; null is nothing")
 
 
 class Judge(_Part):

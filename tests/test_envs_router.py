@@ -773,3 +773,37 @@ def test_every_step_equals_an_independent_simulation(overrides: list[str]) -> No
                 assert core.reward[0] == pytest.approx(value - paid)
     wanted = {"success", "wrong_answer", "escalated", "abstained"} | ({"limit"} if overrides else set())
     assert wanted <= set(seen)
+
+
+def test_a_finished_call_shows_what_it_cost_and_took_against_the_usual() -> None:
+    dear = {
+        "family": "a",
+        "skill": -50.0,
+        "cost_usd": {"low": 0.0, "high": 1.0},
+        "latency_s": {"low": 2.0, "high": 6.0},
+    }
+    data = tiny(portfolio__dud=dear)
+    table = Table(data, seed=3, profile="clean")
+    assert (table.see("dud.last_cost"), table.see("dud.last_latency")) == (0.0, 0.0)
+    table.do("launch:dud")
+    assert table.see("dud.last_cost") == 0.0  # not before it has been paid for
+    cost, latency = float(table.core.cost[0, 0]), float(table.core.finish[0, 0])
+    table.do("wait")
+    assert table.see("dud.last_cost") == pytest.approx(cost / (cost + 0.5), rel=1e-6)
+    assert table.see("dud.last_latency") == pytest.approx(latency / (latency + 4.0), rel=1e-6)
+    assert table.see("sure.last_cost") == 0.0
+    table.do("launch:sure", "wait")
+    assert (table.see("sure.last_cost"), table.see("sure.last_latency")) == (0.5, 0.5)  # exactly the usual
+
+
+def test_a_call_that_ends_while_the_judge_works_shows_its_own_time() -> None:
+    table = Table(tiny(judge__latency_s=100.0), profile="clean")
+    table.do("launch:sure", "launch:dud", "wait", "judge", "wait")
+    assert table.clock == 102.0
+    assert table.see("sure.last_latency") == 0.5
+
+
+def test_a_free_configuration_has_a_defined_ratio() -> None:
+    table = Table(tiny(portfolio__sure__cost_usd=0.0, portfolio__sure__latency_s=0.0), profile="clean")
+    table.do("launch:sure", "wait")
+    assert (table.see("sure.last_cost"), table.see("sure.last_latency")) == (0.0, 0.0)

@@ -74,7 +74,7 @@ class AttemptCore(RouterCore):
             self._wait(rows)
             rows = rows[(self.unjudged.take(rows) > 0) & ~self.terminated.take(rows)]
         if rows.size:
-            self._judge(rows)
+            self._judge(rows, 0)
             rows = rows[self.value[rows, self.best.take(rows)] >= 2.0]
         if rows.size:
             self._stop(rows, Kind.SUBMIT)
@@ -106,6 +106,8 @@ class MixedSource:
     Args:
         sources: the simulators; columns and expectations are those of the first.
     """
+
+    quality: tuple[F64, F64] | None = None
 
     def __init__(self, sources: Sequence[TaskSource]) -> None:
         self._sources = tuple(sources)
@@ -164,6 +166,8 @@ class ReplaySource:
         repeats: calls of one configuration at most.
     """
 
+    quality: tuple[F64, F64] | None = None
+
     def __init__(
         self,
         known: TaskSource,
@@ -176,7 +180,7 @@ class ReplaySource:
         self.columns, self.strength = known.columns, known.strength
         self.expected_cost, self.expected_latency = known.expected_cost, known.expected_latency
         self.group, self.features = query, features
-        take = np.ix_(np.arange(len(table.query_ids)), list(configs))
+        take = (slice(None), np.asarray(configs, dtype=np.int64))
         self._success = np.nan_to_num(table.success[take]) >= 0.5
         self._cost, self._latency = np.nan_to_num(table.cost_usd[take]), np.nan_to_num(table.latency_s[take])
         self._status, self._samples = table.status[take].astype(np.int8), table.n_samples[take]

@@ -148,8 +148,8 @@ def show(done: Calibration, intervals: dict[str, Interval], goodness: Goodness, 
     )
     for name in SDS:
         console.print(f"{name}: {_interval(intervals[name])} logits", highlight=False, markup=False)
-    for name in ("judge.true_positive", "judge.false_positive"):
-        if name in intervals:
+    for name in intervals:
+        if name.startswith(("latent_sd.", "effort.", "wrong.", "judge.")):
             console.print(f"{name}: {_interval(intervals[name])}", highlight=False, markup=False)
     _show_goodness(goodness, console)
     console.print("notes", style="bold")

@@ -286,5 +286,5 @@ def _figures(cost: F64, success: F64, cost_max: float, top: float, draws: int) -
 
 
 def _estimates(figures: F64, count: int) -> tuple[Estimate, Estimate, Estimate]:
-    aiq, at_cost, at_success = (bootstrap_estimate(column[0], column[1:], count) for column in figures.T)
+    aiq, at_cost, at_success = (bootstrap_estimate(float(column[0]), column[1:], count) for column in figures.T)
     return aiq, at_cost, at_success

@@ -18,9 +18,11 @@ from numpy.typing import NDArray
 from ..envs.sequential import Attempts, score
 from ..envs.streams import episode_keys, pick, stream_id, uniform
 from ..envs.vector import LaneVectorEnv
+from ..errors import TableError
 from ..faults import Status
 from ..scenarios.calibration import Calibration, calibrate
 from ..scenarios.loading import load_scenario
+from ..scenarios.runs import safe_name
 from ..scenarios.schema import FAILED_STATUSES, RouterScenario
 from ..scenarios.tables import RecordedTable
 from ..scenarios.tasks import ModelTaskSource
@@ -46,26 +48,49 @@ class TrainedOptions:
         steps: environment steps of each training.
         simulators: simulators trained on at once: the fit itself, the others fitted to resampled training queries.
         draws: orders of the recorded samples played for each held-out query.
-        profile: fault profile of the simulator.
+        class_column: text column known before any call, the class of a query; a feature of the table. None is one
+            class. Classes have their own difficulty, skills and price level, shrunk to the common ones.
     """
 
-    steps: int = 1_500_000
+    steps: int = 2_000_000
     simulators: int = 4
     draws: int = 32
-    profile: str = "production"
+    class_column: str | None = None
 
 
-def columns_of(table: RecordedTable, configs: Sequence[int], queries: I64) -> dict[str, list[Any]]:
+def labels_of(table: RecordedTable, column: str | None) -> list[str]:
+    """The class of each query, from the flags of a text column among the table's features.
+
+    Raises:
+        TableError: if the column is not among them.
+    """
+    if column is None:
+        return ["all"] * len(table.query_ids)
+    levels = {
+        i: c.name.partition("=")[2] for i, c in enumerate(table.feature_columns) if c.name.startswith(f"{column}=")
+    }
+    if not levels:
+        known = sorted({c.name.partition("=")[0] for c in table.feature_columns if "=" in c.name})
+        raise TableError(
+            f"{table.source}: class_column: {column!r} is no text column among the features; allowed: "
+            f"{', '.join(known) or 'none, the table was read without features'}"
+        )
+    return [levels[int(i)] for i in np.array(list(levels))[table.features[:, list(levels)].argmax(axis=1)]]
+
+
+def columns_of(
+    table: RecordedTable, configs: Sequence[int], queries: I64, labels: Sequence[str]
+) -> dict[str, list[Any]]:
     """Some queries of a table as columns, for :func:`calibrate`; a query may come more than once."""
     words = {int(status): status.word for status in Status}
-    rows: dict[str, list[Any]] = {
-        name: [] for name in ("query_id", "config", "sample", "success", "cost_usd", "latency_s", "failure_mode")
-    }
+    names = ("query_id", "config", "sample", "success", "cost_usd", "latency_s", "failure_mode", "class")
+    rows: dict[str, list[Any]] = {name: [] for name in names}
     for i, q in enumerate(queries.tolist()):
         for k in configs:
             n = int(table.n_samples[q, k])
             rows["query_id"] += [f"{i:06d}"] * n
             rows["config"] += [table.configs[k]] * n
+            rows["class"] += [labels[q]] * n
             rows["sample"] += range(n)
             rows["success"] += (table.success[q, k, :n] >= 0.5).astype(int).tolist()
             rows["cost_usd"] += table.cost_usd[q, k, :n].tolist()
@@ -118,6 +143,7 @@ class Trained:
         scenario: what was trained on.
         known: a task source of it.
         configs: indices of the configurations in the table.
+        features: ``(Q, F)`` what is known of each query of the table before any call, in the simulator's columns.
     """
 
     policy: Policy
@@ -125,6 +151,7 @@ class Trained:
     scenario: RouterScenario
     known: ModelTaskSource
     configs: tuple[int, ...]
+    features: NDArray[np.float32]
 
 
 def train_on(
@@ -140,22 +167,45 @@ def train_on(
 ) -> Trained:
     """Fit the simulators to the training queries and train a policy in them."""
     fits = []
+    labels = labels_of(table, options.class_column)
+    names = [table.configs[k] for k in configs]
     for i in range(options.simulators):
         # the first is the fit itself, the others are fits to resampled queries: what else it could have been
-        u = uniform(episode_keys(np.array([seed]), np.array([i]), "crossval"), _RESAMPLE, np.arange(len(train)))
-        chosen = train if i == 0 else train[pick(u, len(train))]
-        columns = columns_of(table, configs, chosen)
-        fits.append(calibrate(columns, configs=[table.configs[k] for k in configs], mapping=_SHOWN))
+        chosen = train if i == 0 else _resample(train, [labels[q] for q in train], seed, i)
+        columns = columns_of(table, configs, chosen, labels)
+        fits.append(calibrate(columns, configs=names, mapping=_SHOWN, class_column="class"))
     scenarios = [training_scenario(fit.scenario, repeats, per_usd) for fit in fits]
     stake = float(np.exp(np.log(ModelTaskSource(scenarios[0]).expected_cost).mean()))
 
     def make_env(lanes: int) -> LaneVectorEnv:
         source = MixedSource([ModelTaskSource(s) for s in scenarios])
-        return LaneVectorEnv(AttemptCore(scenarios[0], lanes, source=source, stake=stake, profile=options.profile))
+        return LaneVectorEnv(AttemptCore(scenarios[0], lanes, source=source, stake=stake, profile="clean"))
 
     chosen_config = config or PPOConfig(steps=options.steps, seed=seed, rollout_steps=16, lanes=1024)
     result = train_loop(make_env, chosen_config)
-    return Trained(result.policy, fits[0], scenarios[0], ModelTaskSource(scenarios[0]), tuple(configs))
+    known = ModelTaskSource(scenarios[0])
+    return Trained(result.policy, fits[0], scenarios[0], known, tuple(configs), _features(known, labels))
+
+
+def _resample(queries: I64, labels: Sequence[str], seed: int, number: int) -> I64:
+    """A bootstrap sample of queries, class by class, so that none gets lost."""
+    key = episode_keys(np.array([seed]), np.array([number]), "crossval")
+    label, chosen = np.array(labels), queries.copy()
+    for name in sorted(set(labels)):
+        place = np.flatnonzero(label == name)
+        chosen[place] = queries[place[pick(uniform(key, _RESAMPLE, place), len(place))]]
+    return chosen
+
+
+def _features(known: ModelTaskSource, labels: Sequence[str]) -> NDArray[np.float32]:
+    """``(Q, F)`` class flags of queries; a class that the simulator does not know counts as a bit of each."""
+    place = {column.name.removeprefix("task.class."): i for i, column in enumerate(known.columns)}
+    rows = np.full((len(labels), len(place)), 1.0 / len(place), np.float32)
+    for q, label in enumerate(labels):
+        at = place.get(safe_name(label), place.get("all", place.get("other")))
+        if at is not None:
+            rows[q] = np.arange(len(place)) == at
+    return rows
 
 
 def replay(
@@ -175,9 +225,7 @@ def replay(
     for first in range(0, len(prizes), at_once):
         chunk = np.asarray(prizes[first : first + at_once])
         query = np.tile(np.repeat(queries, draws), len(chunk))
-        features = np.zeros((len(query), len(trained.known.columns)), np.float32)
-        features[:, 0] = 1.0
-        source = ReplaySource(trained.known, table, trained.configs, query, features, repeats)
+        source = ReplaySource(trained.known, table, trained.configs, query, trained.features[query], repeats)
         core = AttemptCore(trained.scenario, len(query), source=source, profile="clean", split="eval")
         core.seed(core.all_lanes, np.tile(np.arange(len(queries) * draws), len(chunk)))
         core.begin(core.all_lanes, 0)

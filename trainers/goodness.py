@@ -19,6 +19,7 @@ from ..envs.router_core import RouterCore
 from ..envs.streams import episode_keys, pick, stream_id, uniform
 from ..faults import Status
 from ..scenarios.calibration import Calibration, counts_of
+from ..scenarios.effort_fit import alikeness
 from ..scenarios.fitting import SDS, fit_response_model
 from ..scenarios.likelihood import Likelihood
 from ..scenarios.loading import load_scenario
@@ -215,6 +216,7 @@ def goodness_of_fit(
     played = play_calls(calibration.scenario, episodes, repeats, seed=seed)
     checks = list(_success(calibration, played, total, wins, repeats, draws, seed))
     checks += _measures(calibration, played, draws, seed)
+    checks += _effort(calibration, played, draws, seed)
     if not held_out or not runs.table.is_eval.any() or runs.table.is_eval.all():
         return Goodness(tuple(checks), float("nan"), (), 0, 0, episodes)
     score, rivals, sizes = _held_out(calibration)
@@ -328,3 +330,28 @@ def _measures(calibration: Calibration, played: Played, draws: int, seed: int) -
                             float(np.quantile(simulated[:, k], p)))  # fmt: skip
             means = _mean_of(values[order], weights[:, runs.query[order]])
             yield Check(kind, name, "mean", float(means[0]), *_ends(means[1:]), float(simulated[:, k].mean()))
+
+
+def _effort(calibration: Calibration, played: Played, draws: int, seed: int) -> Iterator[Check]:
+    """How alike costs and times are on one task, and what those of a run say of another configuration's success."""
+    runs, n = calibration.runs, len(played.right)
+    if len(played.configs) < 2:
+        return
+    queries = len(runs.table.query_ids)
+    weights = np.concatenate([np.ones((1, queries)), _weights(queries, draws, seed)])
+    task, config, _ = (index.ravel() for index in np.indices(played.right.shape))
+    right = runs.success & ~runs.visible
+    for what, values, simulated in (
+        ("cost", runs.cost_usd, played.cost_usd), ("time", runs.latency_s, played.latency_s),
+    ):  # fmt: skip
+        found = alikeness(values, right, runs.query, runs.config, weights)
+        drawn = alikeness(simulated.ravel(), played.right.ravel(), task, config, np.ones((1, n)))
+        for name, label in (
+            ("repeats", f"{what} of repeats alike"),
+            ("pairs", f"{what} of configurations alike"),
+            ("success", f"{what} against the others' success"),
+        ):
+            recorded = getattr(found, name)
+            if np.isfinite(recorded[0]):
+                value = float(getattr(drawn, name)[0])
+                yield Check("effort", "all", label, float(recorded[0]), *_ends(recorded[1:]), value)
