@@ -11,7 +11,7 @@ options, plays the trained and the optimal policy on the same held-out episodes,
   luck of the episodes cancels, so the interval is far narrower than that of utility over optimum;
 * the value of judging: the optimum minus the optimum without the judge.
 
-With one seed about two minutes on an idle core. A benchmark is no test: the exit status is 0 whatever the figures
+With one seed it takes between one and two minutes on an idle core. A benchmark is no test: the exit status is 0 whatever the figures
 are.
 """
 

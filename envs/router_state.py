@@ -198,7 +198,7 @@ class RouterState(LaneCore):
 
     def placed(self, lanes: I64) -> I64:
         """Return the ``(n,)`` calls, the judge's included."""
-        return self.used[lanes] + self.judgements[lanes]
+        return self.used[lanes] + self.judgements[lanes].sum(axis=1)
 
     def timeline(self) -> list[str]:
         """Lines of lane 0's episode so far; needs ``trace`` to be a list."""

@@ -64,9 +64,10 @@ class WorkflowEnv(LaneEnv):
     | ``messages``, ``questions_left`` | count | unread from the requester, questions that are still answered |
     | ``cheap_last``, ``strong_last`` | flag | reasoner used last |
     | ``done`` ... ``excess`` | count | steps by belief; writes not read back; steps with effects to undo |
-    | ``step.*`` | | the current step: in doubt, calls so far, effects to undo, failures, its properties |
+    | ``step.*`` | | the current step: in doubt, calls so far, effects to undo, last call failed, its properties |
     | ``fields.*`` | count | fields that it needs, by what is known of them |
-    | ``last.*`` | flag | how the last call made for it ended |
+    | ``last.*`` | flag | how the last call ended |
+    | ``since_failure``, ``retry_in`` | s | since a call last failed, until the time to retry it gave |
     | ``at.<step>`` | flag | which step it is |
     | ``<step>.belief`` | code | 0 to do, 1 done, 2 unknown, 3 in flight, 4 skipped |
 

@@ -54,7 +54,7 @@ class WorkflowCore(WorkflowLearning):
                       self.synced_at, self.made, self.revoked, self.renamed, self.version, self.planted, self.dirt,
                       self.visible, self.repairable, self.wrong, self.known, self.applied, self.bad, self.stray,
                       self.key, self.belief, self.verified, self.excess, self.attempts, self.status, self.changed,
-                      self.draft, self.lock_until, self.input_at, self.hold, self.retry_at, self.told,
+                      self.draft, self.lock_until, self.input_at, self.hold, self.retry_at, self.told, self.answer,
                       self.applied_key, self.begun, self.cursor):  # fmt: skip
             array[lanes] = 0
         self.snapshot[lanes] = -1
@@ -71,6 +71,7 @@ class WorkflowCore(WorkflowLearning):
         self.groups[lanes] = self.facts[lanes] @ (1 << np.arange(len(self.decision_names)))
         if self.spec.history.begun:
             self._begin_half_done(lanes, keys)
+        self._bind_records(lanes, keys)
         if self.plan is not None:
             self.plan.reset(lanes, keys)
         self._move_cursor()
@@ -239,8 +240,7 @@ class WorkflowCore(WorkflowLearning):
         data = wrong.any(axis=1) & writes
         data |= stale
         data |= at(self.changed, rows, step) & writes
-        lost = (self.applied.take(rows, axis=0) == 0) | (self.bad.take(rows, axis=0) != 0)
-        data |= (lost & self.sources.take(step, axis=0)).any(axis=1)
+        data |= self._misled(rows, step)
         return {"slip": slip, "stale": stale, "broken": broken | slip, "data": data & writes}
 
     def _admit(self, rows: I64, kind: I64, step: I64, calls: Calls, held: dict[str, NDArray[Any]], luck: F64) -> None:
@@ -266,6 +266,9 @@ class WorkflowCore(WorkflowLearning):
         refuse(touches & at(self.renamed, rows, service), Status.UNPROCESSABLE)
         refuse(at(self.revoked, rows, service), Status.FORBIDDEN)
         refuse(self.auth.take(service) & (start >= self.token_until.take(rows)), Status.UNAUTHORIZED)
+        # a read that brings nothing cannot be taken for one that did
+        nothing = carries & ~calls.applied & (calls.status == _OK) & ~self.writes.take(step)
+        calls.status[nothing] = Status.EMPTY
         out = refusal != 0
         if out.any():
             calls.applied &= ~out
@@ -285,9 +288,9 @@ class WorkflowCore(WorkflowLearning):
         chosen = np.flatnonzero((writer > 0) & calls.applied)
         if chosen.size:
             lanes, place = rows[chosen], step[chosen]
-            bad = np.where(
-                held["slip"][chosen], SLIPPED, np.where(held["data"][chosen] | ~calls.right[chosen], AS_HELD, 0)
-            )
+            # a failed call brings nothing right, but what was done before it failed may be
+            spoilt = ~calls.right[chosen] & (calls.status[chosen] == _OK)
+            bad = np.where(held["slip"][chosen], SLIPPED, np.where(held["data"][chosen] | spoilt, AS_HELD, 0))
             self._apply(lanes, place, bad, held["key"][chosen])
             heard = (self.reads.take(place, axis=0) & self.planted.take(lanes, axis=0)).any(axis=1)
             if heard.any():
@@ -368,7 +371,7 @@ class WorkflowCore(WorkflowLearning):
         step = flight.argmin(axis=1)
         ends = flight[np.arange(len(rows)), step]
         clock = self.clock.take(rows)
-        retry = at(self.retry_at, rows, self.cursor.take(rows))
+        retry = self.retry_at.take(rows)
         retry = np.where(retry > clock, retry, np.inf)
         until = np.minimum(ends, retry)
         until = np.where(np.isfinite(until), until, clock + self.spec.limits.backoff_s)

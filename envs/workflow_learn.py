@@ -22,6 +22,11 @@ _DOUBTFUL[[Status.TIMEOUT, Status.RESET, Status.SERVER_ERROR, Status.BAD_GATEWAY
            Status.EMPTY, Status.PARTIAL]] = True  # fmt: skip
 
 
+def _is_flagged(known: NDArray[np.int8]) -> Bools:
+    """Fields that are known to be wrong, or taken to be."""
+    return (known == Known.FLAGGED) | (known == Known.STUCK)
+
+
 class WorkflowLearning(WorkflowState):
     """The part of the physics that writes into what the agent holds."""
 
@@ -98,11 +103,13 @@ class WorkflowLearning(WorkflowState):
     def _note_status(self, rows: I64, step: I64, status: NDArray[np.int8], retry_after: F64) -> None:
         places, cell = flat(self.status, rows, step)
         places[cell] = status
+        self.answer[rows] = status
         failed = (status != _OK) & (status != Status.PENDING)
         if failed.any():
-            cell, clock = cell[failed], self.clock.take(rows[failed])
-            self.failed_at.reshape(-1)[cell] = clock
-            self.retry_at.reshape(-1)[cell] = clock + retry_after[failed]
+            lanes = rows[failed]
+            clock = self.clock.take(lanes)
+            self.failed_at[lanes] = clock
+            self.retry_at[lanes] = clock + retry_after[failed]
 
     def _conclude(self, rows: I64, step: I64, status: NDArray[np.int8]) -> None:
         """Form a belief about a step from the status of a call that was to carry it out."""
@@ -156,7 +163,7 @@ class WorkflowLearning(WorkflowState):
         fresh = mine & (moved[:, None] | (known == Known.UNSEEN))
         again = mine & ~fresh
         shows = dirty & self.visible.take(rows, axis=0)
-        better = again & wrong & ~now & (known == Known.FLAGGED)
+        better = again & wrong & ~now & _is_flagged(known)
         known = np.where(fresh, np.where(shows, Known.FLAGGED, Known.FETCHED), np.where(better, Known.FETCHED, known))
         self.known[rows] = known
         self.wrong[rows] = np.where(fresh, now, wrong & (now | ~again))
@@ -175,7 +182,7 @@ class WorkflowLearning(WorkflowState):
         detect = self.detect.take(strong) * (1.0 - self.context.take(rows) * self.spec.session.confusion)
         u = self._field_draws(self._look.take(strong, axis=0), rows)
         known, wrong = self.known.take(rows, axis=0), self.wrong.take(rows, axis=0)
-        looked = self.needs.take(step, axis=0) & (known != Known.UNSEEN) & (known != Known.FLAGGED)
+        looked = self.needs.take(step, axis=0) & (known != Known.UNSEEN) & ~_is_flagged(known)
         odd = np.where(wrong, u < detect[:, None], u >= 1.0 - self.false_alarm.take(strong)[:, None])
         odd &= right[:, None]
         passed = np.maximum(known, (Known.CHECKED + strong)[:, None])
@@ -193,14 +200,15 @@ class WorkflowLearning(WorkflowState):
         mend, detect = self.mend.take(strong)[:, None], self.detect.take(strong)[:, None]
         mended = (u < mend) & mendable & right[:, None]
         admits = ~mended & (u < mend + (1.0 - mend) * detect) & wrong
-        self.known[rows] = np.where(worked & ~admits, Known.REPAIRED, known)
+        tried = np.where(strong[:, None] > 0, Known.STUCK, Known.FLAGGED)
+        self.known[rows] = np.where(worked, np.where(admits, tried, Known.REPAIRED), known)
         self.wrong[rows] = wrong & ~(worked & mended)
 
     def _learn_clarify(self, rows: I64, step: I64) -> None:
         """Ask the requester: the flagged fields of the step, and whether anything has changed."""
         u = self._field_draws(self._knows[0], rows)
         known = self.known.take(rows, axis=0)
-        asked = self.needs.take(step, axis=0) & (known == Known.FLAGGED)
+        asked = self.needs.take(step, axis=0) & _is_flagged(known)
         assert self.spec.requester is not None
         told = asked & (u < self.spec.requester.knows)
         self.known[rows] = np.where(told, Known.REPAIRED, known)
@@ -217,7 +225,7 @@ class WorkflowLearning(WorkflowState):
         need = self.needs.take(step, axis=0)
         old = self._old(rows).take(self.record_of, axis=1)
         holds = ~(need & (self.wrong.take(rows, axis=0) | old)).any(axis=1)
-        holds &= ~at(self.changed, rows, step)
+        holds &= ~at(self.changed, rows, step) & ~self._misled(rows, step)
         amiss = (bad == SLIPPED) | ((bad != 0) & holds)
         amiss &= (count > 0) & self.writes.take(step)
         natural = self.natural.take(step)
@@ -229,6 +237,11 @@ class WorkflowLearning(WorkflowState):
         self.excess.reshape(-1)[cell] = np.where(self.writes.take(step), excess, 0)
         if self.decision_names and good.any():
             self._hear_decisions(rows[good], step[good])
+
+    def _misled(self, rows: I64, step: I64) -> Bools:
+        """Whether a step builds on a read that was made with wrong data."""
+        wrong = (self.applied.take(rows, axis=0) == 0) | (self.bad.take(rows, axis=0) != 0)
+        return (wrong & self.sources.take(step, axis=0)).any(axis=1)
 
     def _old(self, rows: I64) -> Bools:
         """Records that have moved on since the agent read them, ``(n, R)``."""
@@ -243,7 +256,10 @@ class WorkflowLearning(WorkflowState):
         self.excess.reshape(-1)[cell] = 0
 
     def _learn_resync(self, rows: I64) -> None:
-        """Set up the session anew: own customer, no drafts, present interface, empty context, known versions."""
+        """Set up the session anew: own customer, no drafts, present interface, empty context, known versions.
+
+        Fields of records that have moved on must be read again, and so must what was found out from them.
+        """
         self.foreign[rows] = False
         self.draft[rows] = False
         self.renamed[rows] = False
@@ -251,7 +267,10 @@ class WorkflowLearning(WorkflowState):
         self.synced_at[rows] = self.clock[rows]
         old = self._old(rows)
         self.known[rows] = np.where(old.take(self.record_of, axis=1), Known.UNSEEN, self.known.take(rows, axis=0))
-        self.snapshot[rows] = np.where(old, -1, self.snapshot.take(rows, axis=0))
+        again = (old[:, None, :] & self.reads).any(axis=2) & ~self.writes
+        self.belief[rows] = np.where(again, Belief.TODO, self.belief.take(rows, axis=0))
+        for array in (self.snapshot, self.read_order):
+            array[rows] = np.where(old, -1, array.take(rows, axis=0))
 
     def _tell(self, kind: Kind, step: int, record: int, status: Status) -> None:
         """Write a line about lane 0's call."""

@@ -105,10 +105,10 @@ class _Workflow(_Port):
         core.context[lanes] = 0.0
 
     def change_request(self, lanes: I64, noticed: Any) -> None:
-        """Change what the step is about, unless its effect already stands: that was right when it was made."""
+        """Change what a write is about, unless its effect already stands: that was right when it was made."""
         core = self._core
         step = core.target.take(lanes)
-        late = core.applied[lanes, step] == 0
+        late = (core.applied[lanes, step] == 0) & core.writes.take(step)
         core.changed[lanes, step] |= late
         core.messages[lanes] += late & noticed
 

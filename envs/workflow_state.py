@@ -16,6 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScenarioError
+from ..faults import Cells, FaultPlan, Fields
+from ..faults.graded import LEVELS
+from ..faults.record_plan import BoundRecordPlan
 from ..rewards import COMPONENTS
 from ..scenarios.loading import fault_plan, services_of
 from ..scenarios.workflow_schema import WorkflowScenario
@@ -57,7 +60,8 @@ ACTIONS = (
 
 
 class Known(IntEnum):
-    """What the agent knows of a field: ``CHECKED`` by the cheap reasoner, ``ASSURED`` by the strong one."""
+    """What the agent knows of a field: ``CHECKED`` by the cheap reasoner, ``ASSURED`` by the strong one; ``STUCK``:
+    flagged, and the strong reasoner could not repair it."""
 
     UNSEEN = 0
     FETCHED = 1
@@ -65,6 +69,7 @@ class Known(IntEnum):
     ASSURED = 3
     FLAGGED = 4
     REPAIRED = 5
+    STUCK = 6
 
 
 class Belief(IntEnum):
@@ -119,8 +124,9 @@ class WorkflowState(LaneCore):
       none.
     * ``belief`` (N, W): :class:`Belief`; ``verified`` (N, W): read back since; ``excess`` (N, W): effects it knows
       must be undone; ``key`` (N, W): idempotency key in use; ``attempts`` (N, W): calls so far.
-    * ``status`` (N, W): :class:`~brownout.faults.Status` of the last call made for the step (0: none);
-      ``failed_at``, ``retry_at`` (N, W) s: when it last failed, when a retry was invited.
+    * ``status`` (N, W): :class:`~brownout.faults.Status` of the last call made for the step (0: none); ``answer`` (N,):
+      that of the last call of all; ``failed_at``, ``retry_at`` (N,) s: when a call last failed, when a retry was
+      invited.
     * ``flight_until`` (N, W) s: end of the call in flight (infinite: none); ``flight_status``, ``flight_retry``.
     * ``told`` (N, C): 0 not yet, 1 the decision holds, 2 it does not.
     * ``cursor`` (N,): the current step, T for none; ``token_known`` (N,) s: expiry it was told; ``context`` (N,)
@@ -136,11 +142,11 @@ class WorkflowState(LaneCore):
     _saved = (
         *LaneCore._saved, "clock", "spend", "cursor", "token_until", "token_known", "context", "foreign", "messages",
         "questions", "reasoner", "synced_at", "begun", "made", "revoked", "renamed", "version", "snapshot",
-        "read_order",
-        "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key", "applied_key",
-        "belief", "verified", "excess", "attempts", "status", "failed_at", "retry_at", "flight_until", "flight_status",
-        "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned", "facts", "told",
-        "groups",
+        "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key",
+        "applied_key",
+        "belief", "verified", "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until",
+        "flight_status", "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned",
+        "facts", "told", "groups", "scale_level",
     )  # fmt: skip
 
     def __init__(
@@ -170,7 +176,9 @@ class WorkflowState(LaneCore):
         self.ends_on_deadline = self.spec.limits.on_deadline == "end"
         self.trace: list[str] | None = None
         self.world = WorkflowWorld(self)
+        self.scale_level = np.full(num_lanes, LEVELS)
         plan, factor = fault_plan(self.spec, profile)
+        self._messes = _Messes(plan, self.spec.fault_fields(), intensity * factor)
         self.plan = plan.bind(
             self.services, type(self.spec).ports, intensity=intensity * factor, num_lanes=num_lanes, world=self.world
         )
@@ -294,13 +302,34 @@ class WorkflowState(LaneCore):
             zeros(w, int) for _ in range(6)
         )
         self.bad, self.belief, self.status, self.flight_status = (zeros(w, np.int8) for _ in range(4))
+        self.answer, self.failed_at, self.retry_at = zeros(None, np.int8), zeros(None, float), zeros(None, float)
         self.verified, self.changed, self.draft, self.needed, self.banned = (zeros(w, bool) for _ in range(5))
-        self.failed_at, self.retry_at, self.flight_until, self.flight_retry = (zeros(w, float) for _ in range(4))
+        self.flight_until, self.flight_retry = zeros(w, float), zeros(w, float)
         self.lock_until, self.input_at, self.hold = (zeros(w, float) for _ in range(3))
         self.facts, self.told = zeros(c, bool), zeros(c, np.int8)
         self.ready: Bools = zeros(self.num_steps, bool)
         self.target: I64 = zeros(None, int)  # the step that the call being placed is about
         self._finished = np.zeros((n, 32), np.bool_)  # room to pack the finished steps into one word
+
+    # ---------------------------------------------------------------- records
+
+    def grade(self, lanes: I64, scales: Any) -> None:
+        """Let the next episodes of ``lanes`` have fault intensities of their own; see :meth:`LaneCore.grade`."""
+        super().grade(lanes, scales)
+        self.scale_level[lanes] = np.rint(np.asarray(scales) * LEVELS).astype(np.int64)
+
+    def _bind_records(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
+        """Let the plan spoil the fields of the records that the starting episodes bind."""
+        if not self._messes:
+            return
+        levels = self.scale_level.take(lanes)
+        for level in np.bincount(levels).nonzero()[0].tolist():
+            mess = self._messes.at(level)
+            if mess is not None:
+                rows = lanes[levels == level]
+                cells = Cells.clean(mess.fields, len(rows), world=_Episodes(self.episodes.take(rows)))
+                mess.strike(cells, keys[levels == level])
+                self.dirt[rows], self.visible[rows], self.repairable[rows] = cells.dirt, cells.visible, cells.repairable
 
     # ---------------------------------------------------------------- faces
 
@@ -363,11 +392,16 @@ class WorkflowState(LaneCore):
         self.ready = ready
 
     def _skip(self) -> None:
-        """Pass over the steps that a decision rules out, and take up those that it no longer does."""
+        """Pass over the steps that a decision rules out, and take up those that it no longer does.
+
+        What has been done and turns out to be ruled out must be undone.
+        """
         told = self.told.take(np.maximum(self.condition, 0), axis=1)
         moot = (self.condition >= 0) & (told > 0) & ((told == 1) != self.wanted)
         belief = self.belief
-        belief[moot & (belief == Belief.TODO)] = Belief.SKIPPED
+        done = moot & (belief == Belief.DONE)
+        self.excess[done] = 1
+        belief[done | (moot & (belief == Belief.TODO))] = Belief.SKIPPED
         belief[~moot & (belief == Belief.SKIPPED)] = Belief.TODO
 
     def _move_cursor(self) -> None:
@@ -409,6 +443,37 @@ class WorkflowState(LaneCore):
         twice = ((applied > 1) & self.writes).any(axis=1)
         complete = (~self.needed.take(rows, axis=0) | (applied > 0)).all(axis=1)
         return self.standing(rows), np.asarray(twice), np.asarray(complete)
+
+
+class _Messes:
+    """The effects on records of a plan, bound once for each scale of the intensity in use."""
+
+    def __init__(self, plan: FaultPlan, fields: Fields, intensity: float) -> None:
+        self._plan, self._fields, self._intensity = plan, fields, intensity
+        self._bound: dict[int, BoundRecordPlan | None] = {}
+
+    def __bool__(self) -> bool:
+        return self.at(LEVELS) is not None
+
+    def at(self, level: int) -> BoundRecordPlan | None:
+        """Return the plan at ``level`` times 1 / LEVELS of the intensity, None if nothing can strike."""
+        if level not in self._bound:
+            intensity = self._intensity * level / LEVELS
+            self._bound[level] = self._plan.bind_records(self._fields, intensity, _Episodes.names)
+        return self._bound[level]
+
+
+class _Episodes:
+    """What triggers of effects on records may ask."""
+
+    names = ("episode",)
+
+    def __init__(self, episodes: I64) -> None:
+        self._episodes = episodes
+
+    def value(self, name: str, lanes: I64) -> F64:
+        """Return the episode of each record's lane."""
+        return self._episodes.take(lanes).astype(np.float64)
 
 
 def flat(array: NDArray[Any], rows: I64, columns: Any) -> tuple[NDArray[Any], I64]:

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
 _CAP = 1e6
 _NEVER = 1e6
 MAX_STEPS = 100_000.0
-_KNOWN = ("unseen", "fetched", "checked", "assured", "flagged", "repaired")
+_KNOWN = ("unseen", "fetched", "checked", "assured", "flagged", "repaired", "stuck")
 _ANSWERS: dict[str, tuple[Status, ...]] = {
     "ok": (Status.OK,),
     "lost": (Status.TIMEOUT, Status.RESET, Status.MALFORMED, Status.EMPTY, Status.PARTIAL, Status.UNEXPECTED),
@@ -90,8 +90,9 @@ class WorkflowView:
             Column("step.unknown", "flag", 0.0, 1.0),
             Column("step.attempts", "count", 0.0, MAX_STEPS),
             Column("step.excess", "count", 0.0, MAX_STEPS),
-            Column("step.since_failure", "s", 0.0, m),
-            Column("step.retry_in", "s", 0.0, m),
+            Column("step.failed", "flag", 0.0, 1.0),
+            Column("since_failure", "s", 0.0, m),
+            Column("retry_in", "s", 0.0, m),
             *(Column(f"fields.{name}", "count", 0.0, float(_MOST)) for name in _KNOWN),
             *(Column(f"last.{name}", "flag", 0.0, 1.0) for name in _ANSWERS),
             *(Column(f"at.{name}", "flag", 0.0, 1.0) for name in core.step_names),
@@ -152,18 +153,19 @@ class WorkflowView:
         plain[21] = (core.belief.reshape(-1).take(cell) == 2) & (cursor < t)
         plain[22] = core.attempts.reshape(-1).take(cell)
         plain[23] = core.excess.reshape(-1).take(cell)
-        since = clock - core.failed_at.reshape(-1).take(cell)
-        plain[24] = np.minimum(since, self._memory_s, out=since)
-        retry = core.retry_at.reshape(-1).take(cell) - clock
+        since = clock - of(core.failed_at)
+        plain[24] = self._failure.take(core.status.reshape(-1).take(cell))
+        plain[25] = np.minimum(since, self._memory_s, out=since)
+        retry = of(core.retry_at) - clock
         np.maximum(retry, 0.0, out=retry)
-        plain[25] = np.minimum(retry, self._memory_s, out=retry)
+        plain[26] = np.minimum(retry, self._memory_s, out=retry)
         count = of(self._count)
         for i in range(len(_KNOWN)):
-            plain[26 + i] = (count >> (_BITS * i)) & _MOST
+            plain[27 + i] = (count >> (_BITS * i)) & _MOST
         out[:, : self._plain] = plain.T
         a = self._plain + len(_ANSWERS)
         b = a + self._facts.shape[1]
-        out[:, self._plain : a] = self._answers.take(core.status.reshape(-1).take(cell), axis=0)
+        out[:, self._plain : a] = self._answers.take(of(core.answer), axis=0)
         out[:, a:b] = self._facts.take(cursor, axis=0)
         out[:, b:] = steps
         return out
@@ -191,7 +193,7 @@ class WorkflowView:
         rows = core.all_lanes if lanes is None else lanes
         cursor = of(core.cursor)
         count = self._count_fields(rows, cursor, lanes)
-        unseen, fetched, checked, _, flagged, repaired = ((count >> (_BITS * i)) & _MOST for i in range(len(_KNOWN)))
+        unseen, fetched, checked, _, flagged, repaired, _ = ((count >> (_BITS * i)) & _MOST for i in range(len(_KNOWN)))
         t = core.num_steps
         cell = rows * (t + 1) + cursor
         has = cursor < t
@@ -209,7 +211,7 @@ class WorkflowView:
         out[9] = out[10] = True
         out[11] = ((of(core.excess) > 0) & core.compensable).any(axis=1) | (doubt & core.compensable.take(cursor))
         out[12] = has & (of(core.questions) < self._patience)
-        failed = self._failure.take(core.status.reshape(-1).take(cell))
+        failed = self._failure.take(of(core.answer))
         out[13] = (belief == 3).any(axis=1) | failed
         out[14] = np.count_nonzero(of(core.ready), axis=1) > 1
         out[15] = self._person

@@ -286,10 +286,11 @@ class _Located:
 def _check_plans(scenario: Scenario, place: Place) -> None:
     """Check every profile's plan, the reward and the preferences against the scenario."""
     services, located = services_of(scenario), _Located(place)
+    fields = scenario.fault_fields() if isinstance(scenario, WorkflowScenario) else None
     try:
         for name, specs in scenario.profiles.items():
             plan = FaultPlan.from_specs(specs, f"profiles.{name}")
-            plan.check(services, type(scenario).ports, type(scenario).quantities)
+            plan.check(services, type(scenario).ports, type(scenario).quantities, fields)
         compile_reward(scenario.reward, scenario.preferences, scenario.limits.budget_usd, scenario.limits.deadline_s)
     except ScenarioError:
         raise

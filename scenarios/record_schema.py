@@ -177,11 +177,9 @@ class ChoiceField(_Field):
     @field_validator("values", mode="before")
     @classmethod
     def _equal_shares(cls, values: Any) -> Any:
-        if not isinstance(values, list):
-            return values
-        if not all(isinstance(value, str) for value in values):
-            raise ValueError("must be a list of texts, or a mapping from text to share")
-        return dict.fromkeys(values, 1.0)
+        if isinstance(values, list | dict) and not all(isinstance(value, str) and value for value in values):
+            raise ValueError("must be a list of texts, or a mapping from text to share; none of them empty")
+        return dict.fromkeys(values, 1.0) if isinstance(values, list) else values
 
 
 class CodeField(_Field):
@@ -360,6 +358,11 @@ def _problems(schema: RecordSchema, kind_name: str, kind: Kind, name: str, field
         if other is not None and (other not in kind.fields or other == name):
             yield f"{attribute}: no other field {other!r} in {kind_name}; allowed: {own}"
             return
+    mine = {name, field.pair}
+    for rival, spec in kind.fields.items():
+        theirs = {rival, spec.pair}
+        if field.pair is not None and spec.pair is not None and mine & theirs and mine != theirs:
+            yield f"pair: {rival!r} is in another pair with one of the two; allowed: one pair per field"
     if unit is not None and not isinstance(_original(schema, kind.fields[unit]), ChoiceField):
         yield f"unit: {unit!r} must be a choice field, or a copy of one"
     for other in field.needs():

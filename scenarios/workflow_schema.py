@@ -11,7 +11,7 @@ from typing import Annotated, ClassVar, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from ..faults import Services, Verb
+from ..faults import FieldFacts, Fields, FieldType, Services, Verb
 from .distributions import Distribution
 from .schema import Name, NonNegative, Person, Positive, Probability, Scenario, _no_flag, _Part
 
@@ -238,6 +238,14 @@ class WorkflowScenario(Scenario):
             fields = self.records[record].fields if field == "*" else (field,)
             found.update(dict.fromkeys(f"{record}.{f}" for f in fields))
         return tuple(found)
+
+    def fault_fields(self) -> Fields:
+        """The fields of records that a fault plan can strike, in the order of :attr:`field_names`."""
+        return Fields.of(
+            FieldFacts(record, field, FieldType.parse(word))
+            for record, kind in self.records.items()
+            for field, word in kind.fields.items()
+        )
 
     def fault_services(self) -> Services:
         """The services that a fault plan can strike: the business services, then the five at the side."""

@@ -79,7 +79,7 @@ def written(folder: Path, suffix: str, rows: int = 500, **more: Any) -> tuple[Pa
 
 @pytest.mark.parametrize("suffix", SUFFIXES)
 def test_files_hold_the_cells_and_the_truth_is_aligned(suffix: str, tmp_path: Path) -> None:
-    out, truth, summary = written(tmp_path, suffix)
+    out, truth, summary = written(tmp_path, suffix, block_rows=200)
     block = MessyRecords(RecordSource(SCHEMA, seed=3)).block(0, 500)
     found, told = read(out), read(truth)
     assert len(found) == len(block) == summary.rows

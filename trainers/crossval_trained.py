@@ -27,6 +27,7 @@ from ..scenarios.schema import FAILED_STATUSES, RouterScenario
 from ..scenarios.tables import RecordedTable
 from ..scenarios.tasks import ModelTaskSource
 from .attempts import AttemptCore, MixedSource, ReplaySource, play_out
+from .foresight import foresight
 from .policy import Policy
 from .portfolio import best_single, greedy_plans
 from .ppo import PPOConfig
@@ -248,8 +249,8 @@ def score_trained(
     repeats: int,
     options: TrainedOptions | None,
     seed: int,
-) -> tuple[F64, F64]:
-    """Train on some queries and score on others: ``(P, Q)`` expected cost and success.
+) -> tuple[F64, F64, F64]:
+    """Train on some queries and score on others: ``(P, Q)`` expected cost and success, ``(Q, 2)`` foresight.
 
     Args:
         table: recorded runs.
@@ -265,4 +266,5 @@ def score_trained(
     chosen = options or TrainedOptions()
     per_usd = price_range(fit, prizes)
     trained = train_on(table, configs, train, repeats=repeats, per_usd=per_usd, options=chosen, seed=seed)
-    return replay(trained, table, test, prizes, repeats=repeats, draws=chosen.draws)
+    cost, success = replay(trained, table, test, prizes, repeats=repeats, draws=chosen.draws)
+    return cost, success, foresight(trained.scenario, table, configs, test)

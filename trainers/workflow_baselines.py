@@ -73,8 +73,8 @@ class Playbook(WorkflowRule):
                 "last.unprocessable", "last.locked", "last.down",
             )
         )  # fmt: skip
-        since, synced, retry_in, messages, strong, questions, token = read(
-            observations, "step.since_failure", "since_resync", "step.retry_in", "messages", "strong_last",
+        since, synced, retry_in, messages, stuck, questions, token = read(
+            observations, "since_failure", "since_resync", "retry_in", "messages", "fields.stuck",
             "questions_left", "token_left",
         )  # fmt: skip
         fresh = since <= 1e-3  # the last action brought this answer
@@ -91,11 +91,10 @@ class Playbook(WorkflowRule):
             (messages > 0, Kind.CLARIFY),
             (unseen > 0, Kind.FETCH),
             ((fetched > 0) | (checked > 0), Kind.VALIDATE_STRONG),
-            ((flagged > 0) & (strong == 0), Kind.REPAIR_STRONG),
-            ((flagged > 0) & (strong > 0) & (questions > 1), Kind.REPAIR_STRONG),
-            ((flagged > 0) & (questions > 0), Kind.CLARIFY),
-            (flagged > 0, Kind.ESCALATE),
-            (True, Kind.CALL_STRONG),
+            (flagged > 0, Kind.REPAIR_STRONG),
+            ((stuck > 0) & (questions > 0), Kind.CLARIFY),
+            (stuck > 0, Kind.ESCALATE),
+            (True, Kind.CALL_CHEAP),
             (flying > 0, Kind.WAIT),
             (True, Kind.FINISH),
         ]  # fmt: skip

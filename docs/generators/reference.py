@@ -400,7 +400,7 @@ def scenario_library() -> str:
     from brownout.scenarios import RouterScenario, builtin_scenarios, load_scenario
 
     rows = []
-    for name in builtin_scenarios():
+    for name in builtin_scenarios("router"):
         scenario = load_scenario(name)
         assert isinstance(scenario, RouterScenario)
         told = LIBRARY.get(name) or " ".join(scenario.description.split()).split(". ")[0].rstrip(".")
