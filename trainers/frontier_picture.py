@@ -34,8 +34,8 @@ def draw_curves(frontier: Frontier, path: Path) -> Path:
         label(axes, f"mean {unit}")
         axes.set_xlim(left=0)
         axes.margins(x=0.08, y=0.08)
-    values = frontier.sweep.values
-    title = f"{frontier.scenario} under {frontier.profile} faults, {frontier.sweep.name} from {values[0]:g} to {values[-1]:g}"
+    swept = f"{frontier.sweep.name} from {frontier.sweep.values[0]:g} to {frontier.sweep.values[-1]:g}"
+    title = f"{frontier.scenario} under {frontier.profile} faults, {swept}"
     label(panels[0], panels[0].get_xlabel(), "success, %", title)
     legend(panels[1], loc="lower right")
     return save_png(figure, path, dpi=140)
@@ -61,7 +61,8 @@ def _draw(axes: Any, curve: Curve, column: str, place: int, swept: str) -> None:
     low, high = (100 * np.array([getattr(point.success, end) for point in curve.points]) for end in ("low", "high"))
     axes.errorbar(
         x, y, xerr=[e.half_width for e in estimates], yerr=[y - low, high - y], fmt=f"{mark}-", color=colour,
-        lw=2.2 if hero else 1.2, markersize=6 if hero else 4, elinewidth=0.8, label=plain(curve.name), zorder=3 if hero else 2,
+        lw=2.2 if hero else 1.2, markersize=6 if hero else 4, elinewidth=0.8, label=plain(curve.name),
+        zorder=3 if hero else 2,
     )  # fmt: skip
     if hero:
         shown = {0: curve.points[0], len(x) // 2: curve.points[len(x) // 2], len(x) - 1: curve.points[-1]}
