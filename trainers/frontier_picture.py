@@ -64,7 +64,7 @@ def _draw(axes: Any, curve: Curve, column: str, place: int, swept: str) -> None:
         lw=2.2 if hero else 1.2, markersize=6 if hero else 4, elinewidth=0.8, label=plain(curve.name),
         zorder=3 if hero else 2,
     )  # fmt: skip
-    if hero:
+    if hero and np.ptp(x) + np.ptp(y) > 0:  # a policy that ignores what is swept has one point
         shown = {0: curve.points[0], len(x) // 2: curve.points[len(x) // 2], len(x) - 1: curve.points[-1]}
         for i, point in shown.items():
             text = f"{swept} {point.label}" if i == 0 else point.label
