@@ -16,7 +16,7 @@ if TYPE_CHECKING:
     from .faults import CallEffect, Status, register_fault
     from .rewards import register_reward
     from .scenarios import Scenario, load_scenario
-    from .trainers import evaluate, load_policy, train
+    from .trainers import evaluate, evaluate_frontier, load_policy, train
 
 __version__ = "0.1.0"
 
@@ -26,6 +26,7 @@ __all__ = [
     "Status",
     "__version__",
     "evaluate",
+    "evaluate_frontier",
     "load_policy",
     "load_scenario",
     "register_fault",
@@ -40,6 +41,7 @@ _HOMES = {
     "Scenario": ".scenarios",
     "Status": ".faults",
     "evaluate": ".trainers",
+    "evaluate_frontier": ".trainers",
     "load_policy": ".trainers",
     "load_scenario": ".scenarios",
     "register_fault": ".faults",

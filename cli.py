@@ -5,7 +5,6 @@ Exit status: 0 when all went well, 1 when something ran and failed, 2 when the i
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from dataclasses import fields, replace
@@ -14,13 +13,16 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 import yaml
-from pydantic import BaseModel
 from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_options import curriculum_options, ppo_config
 from .cli_records import app as records_app
+from .cli_report import app as report_app
+from .cli_robustness import app as robustness_app
 from .cli_runs import app as runs_app
+from .cli_studies import app as studies_app
 from .errors import BrownoutError, PolicyError, WorkerError
 
 if TYPE_CHECKING:
@@ -38,7 +40,10 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
+app.add_typer(robustness_app)
 app.add_typer(records_app)
+app.add_typer(report_app)
+app.add_typer(studies_app)
 out = Console()
 err = Console(stderr=True)
 
@@ -49,6 +54,14 @@ SetOption = Annotated[
 ]
 ProfileOption = Annotated[str, typer.Option("--profile", help="Fault profile: clean, production, hostile.")]
 IntensityOption = Annotated[float, typer.Option("--intensity", min=0, help="Scales every fault; 0 is none.")]
+OnlyFaultsOption = Annotated[
+    list[str] | None,
+    typer.Option("--only-faults", metavar="SELECTOR", help="Keep these: family, effect or id. Repeatable."),
+]
+WithoutFaultsOption = Annotated[
+    list[str] | None,
+    typer.Option("--without-faults", metavar="SELECTOR", help="Leave these out: family, effect or id. Repeatable."),
+]
 EpisodesOption = Annotated[int, typer.Option("--episodes", min=2, help="Evaluation episodes per policy.")]
 SeedOption = Annotated[int, typer.Option("--seed", help="Seed; equal seeds give equal results.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
@@ -58,17 +71,6 @@ def _load(scenario: str, overrides: list[str] | None) -> Scenario:
     from .scenarios import load_scenario
 
     return load_scenario(scenario, overrides or [])
-
-
-def _shown(value: Any) -> Any:
-    """Plain data of a scenario; a null is left out only where leaving it out means the same."""
-    if isinstance(value, BaseModel):
-        known = type(value).model_fields
-        kept = ((name, item) for name, item in value if item is not None or known[name].get_default() is not None)
-        return {name: _shown(item) for name, item in kept}
-    if isinstance(value, dict):
-        return {name: _shown(item) for name, item in value.items()}
-    return [_shown(item) for item in value] if isinstance(value, (list, tuple)) else value
 
 
 def _print_json(value: Any) -> None:
@@ -108,8 +110,9 @@ def scenarios_list(as_json: JsonOption = False) -> None:
 @scenarios_app.command("show")
 def scenarios_show(scenario: ScenarioArgument, overrides: SetOption = None, as_json: JsonOption = False) -> None:
     """Print a scenario in full, defaults and overrides filled in."""
-    loaded = _load(scenario, overrides)
-    data = _shown(loaded)
+    from .scenarios.loading import scenario_data
+
+    data = scenario_data(_load(scenario, overrides))
     if as_json:
         _print_json(data)
     else:
@@ -138,11 +141,11 @@ def scenarios_check(
 
 
 @scenarios_app.command("schema")
-def scenarios_schema() -> None:
-    """Print the JSON schema of scenario files, for editors."""
+def scenarios_schema(env: Annotated[str, typer.Option(help="router or workflow.")] = "router") -> None:
+    """Print the JSON schema of the scenario files of one environment, for editors."""
     from .scenarios import json_schema
 
-    print(json_schema())
+    print(json_schema(env))
 
 
 @app.command("faults")
@@ -179,6 +182,14 @@ def train(
         list[str] | None,
         typer.Option("--option", metavar="NAME=VALUE", help="PPO option, e.g. lanes=1024. See `brownout options`."),
     ] = None,
+    curriculum: Annotated[
+        list[str] | None,
+        typer.Option(
+            "--curriculum", metavar="NAME=SCHEDULE", help="Say fault_share=0:1@0.5, replay=0.3, or a YAML file."
+        ),
+    ] = None,
+    only_faults: OnlyFaultsOption = None,
+    without_faults: WithoutFaultsOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Ray: whole trainings side by side, the best is kept.")] = 1,
     sweep: Annotated[Path | None, typer.Option(help="Ray: YAML file of option: [values], the best is kept.")] = None,
     workers: Annotated[int, typer.Option(min=1, help="Ray: one training, gradients data-parallel over N.")] = 1,
@@ -195,14 +206,16 @@ def train(
     Runs in this process; --seeds, --sweep, --workers and --collectors use Ray. Ctrl-C keeps a checkpoint.
     """
     from .trainers.api import train as run
-    from .trainers.ppo import PPOConfig
 
     loaded = _load(scenario, overrides)
-    config = replace(PPOConfig(), **_options(option or [], PPOConfig)) if option else PPOConfig()
+    config = ppo_config(option)
+    for part in curriculum or []:
+        config = replace(config, **curriculum_options(part))
     folder = folder or Path("runs") / loaded.name
     result = run(
         loaded, steps=steps, seed=seed, profile=profile, intensity=intensity, out=folder, resume=resume, config=config,
-        workers=workers, collectors=collectors, seeds=seeds, sweep=sweep, address=address,
+        only_faults=only_faults or (), without_faults=without_faults or (), workers=workers,
+        collectors=collectors, seeds=seeds, sweep=sweep, address=address,
         progress=not (quiet or as_json), tensorboard=tensorboard,
     )  # fmt: skip
     said = out if not as_json else err
@@ -213,34 +226,15 @@ def train(
     for warning in result.warnings:
         said.print(f"note: {warning}", highlight=False)
     if evaluate and not result.interrupted:
+        from .trainers.run_folder import keep_evaluation
+
         table = _compare(result.policy, loaded, profile, intensity, episodes, said)
+        keep_evaluation(folder, table)
         _show(table, as_json)
     elif as_json:
         _print_json({"steps": result.steps, "seconds": result.seconds, "out": str(folder)})
     if result.interrupted:
         raise typer.Exit(1)
-
-
-def _options(assignments: list[str], config: type) -> dict[str, Any]:
-    known = sorted({f.name for f in fields(config)} - {"steps", "seed"})  # these have a flag of their own
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        name, sign, text = assignment.partition("=")
-        if name in ("steps", "seed"):
-            raise PolicyError(f"--option {assignment!r}: use --{name}")
-        if not sign or name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]!r}?)" if near and name not in known else ""
-            what = "write NAME=VALUE" if name in known else f"no option {name!r}{hint}"
-            raise PolicyError(f"--option {assignment!r}: {what}; names: {', '.join(known)}")
-        try:
-            value = yaml.safe_load(text)
-            # YAML reads 1e-3 as text; none is what people write for YAML's null
-            value = (None if value.lower() == "none" else float(value)) if isinstance(value, str) else value
-        except (yaml.YAMLError, ValueError):
-            raise PolicyError(f"--option {assignment!r}: {text!r} is not a number or list of numbers") from None
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return values
 
 
 @app.command("options")
@@ -261,11 +255,11 @@ def options_list(as_json: JsonOption = False) -> None:
 def _compare(
     policy: Any, scenario: Scenario, profile: str, intensity: float, episodes: int, console: Console
 ) -> Evaluation:
-    from .envs.router_core import RouterCore
+    from .envs.cores import make_core
     from .trainers.baselines import applicable_baselines
     from .trainers.evaluation import evaluate as run
 
-    core = RouterCore(scenario, 1, profile=profile, intensity=intensity)
+    core = make_core(scenario, 1, profile=profile, intensity=intensity)
     rivals = {name: f"baseline:{name}" for name in applicable_baselines(core)}
     with console.status("evaluating"):
         return run({"trained": policy, **rivals}, scenario, episodes=episodes, profile=profile, intensity=intensity)
@@ -296,14 +290,37 @@ def evaluate_command(
     profile: ProfileOption = "production",
     intensity: IntensityOption = 1.0,
     split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
+    only_faults: OnlyFaultsOption = None,
+    without_faults: WithoutFaultsOption = None,
     lanes: Annotated[int, typer.Option(min=1, help="Lanes; changes speed, not results.")] = 512,
     overrides: SetOption = None,
+    frontier: Annotated[bool, typer.Option("--frontier", help="Sweep a preference: hull, AIQ, hypervolume.")] = False,
+    sweep: Annotated[
+        str | None,
+        typer.Option(
+            metavar="NAME=LOW:HIGH:POINTS", help="What --frontier sweeps; default: what the scenario samples."
+        ),
+    ] = None,
+    resolved: Annotated[bool, typer.Option("--resolved", help="Frontier: count right hand-overs as answers.")] = False,
+    picture: Annotated[Path | None, typer.Option(metavar="FILE.png", help="Frontier: picture to write.")] = None,
+    csv_file: Annotated[Path | None, typer.Option("--csv", metavar="FILE", help="Frontier: points to write.")] = None,
     as_json: JsonOption = False,
 ) -> None:
     """Evaluate policies on the same episodes: utility, success, cost, latency, paired differences."""
     from .trainers.evaluation import evaluate as run
 
     loaded = _load(scenario, overrides)
+    if frontier:
+        from .trainers.frontier_command import run_frontier
+
+        run_frontier(
+            policy, loaded, console=out, status=err, as_json=as_json, picture=picture, csv_file=csv_file, sweep=sweep,
+            episodes=episodes, profile=profile, intensity=intensity, split=split, seed=seed, lanes=lanes,
+            quality="resolved" if resolved else "success",
+        )  # fmt: skip
+        return
+    if sweep or resolved or picture or csv_file:
+        raise PolicyError("--sweep, --resolved, --picture and --csv belong to --frontier; add it")
     with err.status("evaluating"):
         table = run(
             policy,
@@ -314,6 +331,8 @@ def evaluate_command(
             split=split,
             seed=seed,
             lanes=lanes,
+            only_faults=only_faults or (),
+            without_faults=without_faults or (),
         )
     _show(table, as_json)
 
@@ -330,19 +349,24 @@ def rollout(
     intensity: IntensityOption = 1.0,
     split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
     show_faults: Annotated[bool, typer.Option("--show-faults", help="Also print which faults struck.")] = False,
+    picture: Annotated[Path | None, typer.Option(help="PNG file: the episode on a time axis.")] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Play one episode and print it as a timeline."""
     from dataclasses import asdict
 
-    from .envs.router_core import RouterCore
+    from .envs.cores import make_core
     from .trainers.evaluation import resolve_policy
     from .trainers.narrate import tell
 
-    core = RouterCore(_load(scenario, overrides), 1, profile=profile, intensity=intensity, split=split)
+    core = make_core(_load(scenario, overrides), 1, profile=profile, intensity=intensity, split=split)
     name, actor = resolve_policy(policy, core)
     story = tell(actor, core, seed, episode)
+    if picture is not None:
+        from .trainers.episode_picture import draw_episode
+
+        draw_episode(story, picture, f"{core.scenario.name}, seed {seed}, episode {episode}: {name}")
     if as_json:
         data = asdict(story)
         if not show_faults:

@@ -31,21 +31,21 @@ def _names(configs: str | None) -> list[str] | None:
     return None if configs is None else [name.strip() for name in configs.split(",") if name.strip()]
 
 
-def _load(table: Path, configs: str | None) -> RecordedTable:
+def _load(table: Path, configs: str | None, features: list[str] | None = None) -> RecordedTable:
     from .scenarios.tables import RecordedTable
 
     if not table.is_file():
         raise TableError(f"no table {str(table)!r}; give a Parquet or CSV file of recorded runs")
     rules = {"cost_usd": "config-median", "latency_s": "config-median"}
-    loaded = RecordedTable.load(table, configs=_names(configs), missing=rules, features=[])
+    loaded = RecordedTable.load(table, configs=_names(configs), missing=rules, features=features or [])
     for note in loaded.notes:
         err.print(f"note: {note}", highlight=False)
     return loaded
 
 
-def _pm(estimate: Estimate, digits: int = 3) -> str:
+def _pm(estimate: Estimate, digits: int = 3, empty: str = "never") -> str:
     if estimate.value != estimate.value:
-        return "never"
+        return empty
     if estimate.low != estimate.low:
         return f"{estimate.value:.{digits}f} [not in every draw]"
     return f"{estimate.value:.{digits}f} [{estimate.low:.{digits}f}, {estimate.high:.{digits}f}]"
@@ -104,32 +104,54 @@ def crossval(
     seeds: Annotated[int, typer.Option(min=1, help="How often folds are drawn.")] = 3,
     workers: Annotated[int, typer.Option(min=1, help="Ray: folds side by side.")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster; default: a local one.")] = None,
+    methods: Annotated[
+        str, typer.Option(metavar="A,B,...", help="Of static, index, greedy, exact, trained; the last is compared.")
+    ] = "static,index,greedy,exact",
+    steps: Annotated[int | None, typer.Option(min=1, help="trained: environment steps of each training.")] = None,
+    simulators: Annotated[int | None, typer.Option(min=1, help="trained: simulators fitted per training.")] = None,
+    class_column: Annotated[str | None, typer.Option(help="trained: column with the class of a query.")] = None,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:
-    """Nested cross-validation: portfolio and plans fitted on some queries, scored on the others.
+    """Nested cross-validation: portfolio, plans and policy fitted on some queries, scored on the others.
 
     The judge is perfect. AIQ is the mean success over costs from 0 to that of the best single configuration.
     """
     from .trainers.crossval import crossval as run
     from .trainers.crossval import on_ray
+    from .trainers.crossval_trained import TrainedOptions
 
-    loaded = _load(table, configs)
-    with err.status("fitting and scoring folds"):
+    loaded = _load(table, configs, [class_column] if class_column else [])
+    given = {"steps": steps, "simulators": simulators, "class_column": class_column}
+    trained = TrainedOptions(**{name: value for name, value in given.items() if value is not None})
+    with err.status("fitting and scoring folds") as status:
         result = run(
             loaded, size=size, repeats=repeats, select_repeats=select_repeats, folds=folds, seeds=seeds,
+            methods=_names(methods) or [], trained=trained,
             map_folds=on_ray(workers, address) if workers > 1 else None,
+            progress=lambda done, total: status.update(f"fitting and scoring folds: {done} of {total}"),
         )  # fmt: skip
     if as_json:
         print(json.dumps(result.to_dict(), indent=2))
         return
-    shown = Table(
-        "method", "AIQ", f"success at ${result.cost_max:.4g}", f"cost at {100 * result.success:.1f} % success, $",
-        title=f"{result.queries} queries, {folds} folds, {seeds} draws of them",
-    )  # fmt: skip
+    columns = "AIQ", f"success at ${result.cost_max:.4g}", f"cost at {100 * result.success:.1f} % success, $"
+    shown = Table("method", *columns, title=f"{result.queries} queries, {folds} folds, {seeds} draws of them")
     for row in result.rows:
         shown.add_row(row.method, _pm(row.aiq), _pm(row.success_at_cost), _pm(row.cost_at_success))
     out.print(shown)
+    if result.differences:
+        shown = Table("on the same queries", *columns)
+        for gap in result.differences:
+            cells = (_pm(e, empty="not by both") for e in (gap.aiq, gap.success_at_cost, gap.cost_at_success))
+            shown.add_row(f"{gap.method} - {gap.reference}", *cells)
+        out.print(shown)
+    if result.foresight is not None:
+        without, context, gain = result.foresight
+        out.print(
+            "Simulators on held-out queries, log-likelihood per run after a wrong answer: "
+            f"{_pm(without)}; knowing its cost and time {_pm(context)}, ahead by {_pm(gain)}.",
+            highlight=False, markup=False,
+        )  # fmt: skip
     out.print(
         f"Best single configuration: {result.best}. Kept most often: {', '.join(list(result.portfolios)[:6])}. "
         "Intervals: 95 %, bootstrap over queries.",

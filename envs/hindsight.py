@@ -15,14 +15,17 @@ Both can only raise the bound, as long as such faults do not help otherwise (a p
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..faults import Calls, FaultPlan, Status, Verb
+from ..faults.graded import LEVELS
 from ..rewards import WeightedSum
 from ..scenarios.loading import fault_plan, services_of
+from .lanes import LaneCore
 from .router_core import RouterCore
 from .streams import uniform
 
@@ -32,7 +35,7 @@ Bools = NDArray[np.bool_]
 _CHUNK = 4096
 
 
-def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | None:
+def hindsight_bounds(core: LaneCore, episodes: int, seed: int = 0) -> F64 | None:
     """Return the ``(E,)`` bounds of episodes ``0 ... episodes - 1`` of a seed.
 
     Args:
@@ -41,21 +44,81 @@ def hindsight_bounds(core: RouterCore, episodes: int, seed: int = 0) -> F64 | No
         seed: seed of all of them.
 
     Returns:
-        None when the reward is not a weighted sum, for which alone the formula holds.
+        None where no bound is known, see :func:`hindsight_of`.
     """
-    if not isinstance(core.reward_function, WeightedSum):
+    return hindsight_of(core, np.full(episodes, seed), np.arange(episodes), np.ones(episodes))
+
+
+def hindsight_of(core: LaneCore, seeds: NDArray[Any], episodes: NDArray[Any], scales: F64) -> F64 | None:
+    """Return the ``(E,)`` bounds of any episodes.
+
+    Args:
+        core: any core of the scenario, profile, intensity and split in question; it is not touched.
+        seeds: ``(E,)`` lane seeds.
+        episodes: ``(E,)`` episode indices.
+        scales: ``(E,)`` what multiplies the core's intensity in each, as in :meth:`LaneCore.grade`.
+
+    Returns:
+        None for another environment than the router, when the reward is not a weighted sum, for which alone the
+        formula holds, or when answers have a quality, which a chain of repairs can raise further than any one call.
+    """
+    if not isinstance(core, RouterCore) or core.graded or not isinstance(core.reward_function, WeightedSum):
         return None
-    bounds = np.zeros(episodes)
-    for start in range(0, episodes, _CHUNK):
-        size = min(_CHUNK, episodes - start)
-        bounds[start : start + size] = _Reader(core, size).bounds(seed, np.arange(start, start + size))
+    bounds = np.zeros(len(seeds))
+    levels = np.rint(scales * LEVELS)
+    for level in np.unique(levels):
+        rows = np.flatnonzero(levels == level)
+        for start in range(0, len(rows), _CHUNK):
+            part = rows[start : start + _CHUNK]
+            bounds[part] = _Reader(core, len(part), level / LEVELS).bounds(seeds[part], episodes[part])
     return bounds
+
+
+@dataclass(frozen=True, eq=False)
+class FirstCalls:
+    """How the first call to each configuration would turn out, by episode.
+
+    Args:
+        keys: ``(E,)`` episode keys.
+        right: ``(E, K)`` whether it brings a right answer.
+        cost_usd: ``(E, K)`` what it costs.
+        latency_s: ``(E, K)`` how long it takes.
+    """
+
+    keys: NDArray[np.uint64]
+    right: Bools
+    cost_usd: F64
+    latency_s: F64
+
+
+def first_calls(core: RouterCore, episodes: int, seed: int = 0) -> FirstCalls:
+    """Read the first call to each configuration in episodes ``0 ... episodes - 1`` of a seed.
+
+    Faults that depend on time or on what else happened are left out, as in the bounds.
+
+    Args:
+        core: any core of the scenario, profile, intensity and split in question; it is not touched.
+        episodes: number of episodes ``E``.
+        seed: seed of all of them.
+    """
+    k = core.num_configs
+    keys = np.zeros(episodes, np.uint64)
+    right, cost, latency = np.zeros((episodes, k), np.bool_), np.zeros((episodes, k)), np.zeros((episodes, k))
+    for start in range(0, episodes, _CHUNK):
+        numbers = np.arange(start, min(start + _CHUNK, episodes))
+        reader = _Reader(core, len(numbers))
+        reader.begin(np.full(len(numbers), seed), numbers)
+        keys[numbers] = reader.core.keys
+        for config in range(k):
+            outcome = reader.call(config, 0, Verb.LAUNCH)
+            right[numbers, config], cost[numbers, config], latency[numbers, config] = outcome
+    return FirstCalls(keys, right, cost, latency)
 
 
 class _Reader:
     """Reads the draws of a chunk of episodes, one lane each."""
 
-    def __init__(self, like: RouterCore, lanes: int) -> None:
+    def __init__(self, like: RouterCore, lanes: int, scale: float = 1.0) -> None:
         self.core = RouterCore(
             like.scenario,
             lanes,
@@ -64,19 +127,20 @@ class _Reader:
             split=like.split,
             max_episode_steps=like.max_steps,
         )
-        reward = like.reward_function
-        assert isinstance(reward, WeightedSum)
-        self.reward = reward
-        self.plan = _timeless(like, lanes)
+        self.reward: Any = like.reward_function
+        self.plan = _timeless(like, lanes, scale)
         self.exact = like.plan is None or like.plan.timeless_ids == frozenset(like.plan.fault_ids)
 
-    def bounds(self, seed: int, episodes: I64) -> F64:
-        """Return the bound of each episode of a seed, one per lane."""
-        core = self.core
-        core.seed(core.all_lanes, [seed] * core.num_lanes)
-        core.begin(core.all_lanes, episodes)
+    def begin(self, seeds: NDArray[Any], episodes: NDArray[Any]) -> None:
+        """Put each lane at the start of its episode."""
+        self.core.seed(self.core.all_lanes, seeds.tolist())
+        self.core.begin(self.core.all_lanes, episodes.astype(np.int64))
+
+    def bounds(self, seeds: NDArray[Any], episodes: NDArray[Any]) -> F64:
+        """Return the bound of each episode, one per lane."""
+        self.begin(seeds, episodes)
         best = np.maximum(self._handoff(), 0.0)
-        for k in range(core.num_configs):
+        for k in range(self.core.num_configs):
             best = np.maximum(best, self._configuration(k))
         return best
 
@@ -95,9 +159,7 @@ class _Reader:
         core = self.core
         if core.spec.person is None:
             return np.full(core.num_lanes, -np.inf)
-        lanes = core.all_lanes
-        chance = np.full(len(lanes), core.spec.person.accuracy)
-        call, right = core._side_call(lanes, "person", Verb.ESCALATE, np.zeros(len(lanes), np.int64), chance)
+        call, right = core._hand_over(core.all_lanes)
         given = core.preferences
         # neither limit binds a person: the agent's clock and purse stop at the hand-over
         return self.reward.handoff * right - given["per_usd"] * call.cost_usd - given["per_s"] * call.latency_s
@@ -112,7 +174,7 @@ class _Reader:
         share = core.spec.limits.cancel_share
         for j in range(min(int(core.source.calls_allowed[:, k].max()), core.max_calls)):
             allowed = j < core.source.calls_allowed[:, k]
-            good, cost, seconds = self._call(k, j, Verb.LAUNCH)
+            good, cost, seconds = self.call(k, j, Verb.LAUNCH)
             before = np.zeros(core.num_lanes)
             for c, s in zip(costs, times, strict=True) if self.exact else ():
                 ran = np.minimum(1.0, seconds / np.maximum(s, 1e-300))
@@ -120,7 +182,7 @@ class _Reader:
             worth = self._worth(self.reward.accuracy, cost + before, seconds)
             best = np.maximum(best, np.where(good & allowed, worth, -np.inf))
             if core.spec.repair is not None and j > 0:
-                mended, price, extra = self._call(k, j, Verb.REPAIR)
+                mended, price, extra = self.call(k, j, Verb.REPAIR)
                 worth = self._worth(self.reward.accuracy, price + base_cost, extra + base_time)
                 best = np.maximum(best, np.where(mended & allowed & np.isfinite(base_cost), worth, -np.inf))
             costs.append(cost)
@@ -128,7 +190,7 @@ class _Reader:
             base_cost, base_time = np.minimum(base_cost, cost), np.minimum(base_time, seconds)
         return best
 
-    def _call(self, k: int, number: int, verb: Verb) -> tuple[Bools, F64, F64]:
+    def call(self, k: int, number: int, verb: Verb) -> tuple[Bools, F64, F64]:
         """Whether call ``number`` to ``k`` brings a right answer, its cost and its latency."""
         core = self.core
         lanes, n = core.all_lanes, core.num_lanes
@@ -150,7 +212,7 @@ class _Reader:
         return calls.right & (calls.status == Status.OK), calls.cost_usd, calls.latency_s
 
 
-def _timeless(like: RouterCore, lanes: int) -> Any:
+def _timeless(like: RouterCore, lanes: int, scale: float) -> Any:
     """The part of the plan whose strikes depend on nothing but the call itself."""
     if like.plan is None:
         return None
@@ -160,7 +222,7 @@ def _timeless(like: RouterCore, lanes: int) -> Any:
     return part.bind(
         services_of(like.spec),
         type(like.spec).ports,
-        intensity=like.intensity * factor,
+        intensity=like.intensity * factor * scale,
         num_lanes=lanes,
         log_capacity=0,
     )

@@ -17,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PolicyError
+from ..faults import BoundPlan, GradedPlan
 from ..rewards import compile_reward
 from ..scenarios.columns import Column
 from ..scenarios.loading import load_scenario
@@ -56,7 +57,7 @@ class LaneStep:
 
 
 class LaneCore(ABC):
-    """Arrays and life cycle that every simulation shares.
+    """Arrays and life cycle that every simulation shares. The last three actions of every simulation end an episode.
 
     Args:
         scenario: built-in name, path, mapping or scenario.
@@ -72,8 +73,12 @@ class LaneCore(ABC):
 
     action_names: tuple[str, ...]
     observation_columns: tuple[Column, ...]
+    usage_names: tuple[str, ...]
+    graded: bool = False  # whether answers have a quality in [0, 1] rather than being right or wrong
+    trace: list[str] | None
     component_names: ClassVar[tuple[str, ...]]
     outcome_names: ClassVar[tuple[str, ...]]
+    plan: BoundPlan | GradedPlan | None
     _saved: ClassVar[tuple[str, ...]] = ("seeds", "episodes", "keys", "steps")
 
     def __init__(
@@ -132,6 +137,23 @@ class LaneCore(ABC):
             raise PolicyError(f"seed: got {bad[0]}; allowed: 0 to 2**64 - 1")
         self.seeds[lanes] = np.array(numbers, dtype=np.uint64)
         self.episodes[lanes] = -1
+
+    def grade(self, lanes: I64, scales: Any) -> None:
+        """Let the next episodes of ``lanes`` have fault intensities of their own; call it before :meth:`begin`.
+
+        Args:
+            lanes: ``(m,)`` lanes between two episodes.
+            scales: what multiplies the core's intensity, one number or one per lane, in steps of 0.05; 0 is the
+                episode without faults.
+
+        Raises:
+            FaultError: if a scale is not a number from 0 to 100.
+        """
+        if self.plan is None:
+            return
+        if not isinstance(self.plan, GradedPlan):
+            self.plan = GradedPlan(self.plan)
+        self.plan.assign(lanes, scales)
 
     def begin(self, lanes: I64, episodes: I64 | int | None = None) -> None:
         """Start the next episode of ``lanes``, or the one with the given index."""
@@ -192,6 +214,19 @@ class LaneCore(ABC):
     @abstractmethod
     def timeline(self) -> list[str]:
         """Lines that tell what happened in lane 0, for rendering; empty unless tracing."""
+
+    @property
+    @abstractmethod
+    def group(self) -> I64:
+        """``(N,)`` number of each lane's query, class or kind of episode, for clustered statistics."""
+
+    @abstractmethod
+    def usage(self, lanes: I64) -> I64:
+        """Return the ``(n, U)`` calls placed in the running episodes of ``lanes``, per entry of ``usage_names``."""
+
+    def placed(self, lanes: I64) -> I64:
+        """Return the ``(n,)`` calls that faults could strike in the running episodes of ``lanes``."""
+        return self.usage(lanes).sum(axis=1)
 
     # ---------------------------------------------------------------- shared services
 

@@ -16,8 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PolicyError
-from ..rewards import WeightedSum
-from ..scenarios.schema import ModelTasks, success_probability
+from ..scenarios.schema import success_probability
+from .item_response import item_response_of, optimum_of
+from .lanes import LaneCore
 from .router_core import RouterCore
 
 
@@ -62,47 +63,42 @@ class Boxes:
         return round(float(value), 15)
 
 
-def boxes_of(core: RouterCore) -> Boxes | None:
+def boxes_of(core: LaneCore) -> Boxes | None:
     """The boxes that a core's scenario amounts to, or None when it is not that problem.
 
     It is when tasks are one class of fixed difficulty without latents, each configuration can be called
-    once, the judge is perfect, free and instant, nothing else is of use, limits do not bind and no fault
-    can strike.
+    once, the judge is perfect and free, nobody can take over, and nothing else makes the optimum unknown.
     """
-    spec = core.spec
-    tasks, judge, reward = spec.tasks, spec.judge, core.reward_function
-    if not (isinstance(tasks, ModelTasks) and isinstance(reward, WeightedSum) and judge is not None):
+    if not isinstance(core, RouterCore):
         return None
-    fixed = len(tasks.classes) == 1 and not (tasks.family_sd or tasks.configuration_sd)
-    (mean, sd), *_ = tasks.difficulty.values()
-    perfect = judge.true_positive == 1.0 and judge.false_positive == 0.0
-    free = judge.cost_usd.table().high == 0.0 and judge.latency_s.table().high == 0.0
-    once = all(entry.max_calls == 1 for entry in spec.portfolio.values())
-    alone = spec.person is None and spec.repair is None and core.plan is None
-    preference = {column.name: column for column in core.preference_source.columns}
-    known = not any(column.sampled for column in preference.values())
-    cost, latency = core.source.expected_cost, core.source.expected_latency
-    loose = (
-        core.max_calls >= core.num_configs
-        and core.max_steps >= 3 * core.num_configs + 1
-        and float(cost.sum()) < preference["budget_usd"].low
-        and float(latency.sum()) < preference["deadline_s"].low
-    )
-    if not (fixed and sd == 0.0 and perfect and free and once and alone and known and loose):
+    try:
+        problem = item_response_of(core)
+    except PolicyError:
         return None
-    # time must be worthless, or parallel plans may beat every sequential one
-    if preference["per_s"].low != 0.0 or reward.wrong_answer > 0.0:
+    fixed = len(problem.share) == 1 and not (problem.sd.any() or problem.family_sd or problem.configuration_sd.any())
+    free = problem.judge == 0.0 and problem.true_positive == 1.0 and problem.false_positive == 0.0
+    once = bool((problem.calls == 1).all()) and problem.max_calls == len(problem.calls)
+    if not (fixed and free and once and np.isneginf(problem.handoff)):
         return None
-    (cls,) = tasks.classes
-    skills = [e.skill[cls] if isinstance(e.skill, dict) else e.skill for e in spec.portfolio.values()]
-    chance = np.array([success_probability(float(skill) - mean) for skill in skills])
-    return Boxes(reward.accuracy, chance, preference["per_usd"].low * cost)
+    chance = np.array([success_probability(float(skill)) for skill in problem.skill[:, 0] - problem.mean[0]])
+    return Boxes(problem.right, chance, problem.price)
 
 
-def ceiling_of(core: RouterCore) -> float | None:
-    """The exact optimal utility of a core's scenario and profile, or None where it is not known."""
+def ceiling_of(core: LaneCore) -> float | None:
+    """The optimal utility of a core's scenario and profile, or None where it is not known.
+
+    Independent boxes have a closed form; other tasks of the item-response model are solved by dynamic programming
+    (:mod:`brownout.envs.item_response`) where that is exact.
+    """
     boxes = boxes_of(core)
-    return None if boxes is None else boxes.value
+    if boxes is not None:
+        return boxes.value
+    if not isinstance(core, RouterCore):
+        return None
+    try:
+        return optimum_of(core).value
+    except PolicyError:
+        return None
 
 
 class WeitzmanPolicy:
@@ -116,10 +112,11 @@ class WeitzmanPolicy:
     """
 
     name = "weitzman"
+    summary = "where tasks are independent boxes: the exact optimum, by falling reservation value"
 
-    def __init__(self, core: RouterCore) -> None:
+    def __init__(self, core: LaneCore) -> None:
         boxes = boxes_of(core)
-        if boxes is None:
+        if boxes is None or not isinstance(core, RouterCore):
             raise PolicyError(
                 f"{core.scenario.name}, profile {core.profile}: not independent boxes with a perfect, free judge"
             )
@@ -132,7 +129,7 @@ class WeitzmanPolicy:
     def act_batch(self, observations: NDArray[Any], mask: NDArray[Any], uniforms: Any = None) -> NDArray[np.int64]:
         """Open boxes in order, judge at once, submit the first success, stop when none is worth it."""
         k, legal = self._k, np.asarray(mask, dtype=np.bool_)
-        wait, judge, submit, abstain = k, k + 1, k + 3, k + 5
+        wait, judge, submit, abstain = k, k + 1, k + 3, k + 5  # one judge: several have no such optimum
         fresh = observations[:, self._launched : self._launched + k] == 0
         ranked = fresh[:, self._order] & legal[:, self._order]
         action = np.where(ranked.any(axis=1), self._order[ranked.argmax(axis=1)], abstain)

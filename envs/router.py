@@ -40,7 +40,9 @@ class RouterEnv(LaneEnv):
     | K+5 | ``abstain`` | stop without an answer |
 
     The best candidate is the one with the best verdict (accepted, none yet, rejected), then of the strongest
-    configuration, then a repaired one. A cancelled call costs its share of the time it ran.
+    configuration, then a repaired one. A cancelled call costs its share of the time it ran. Several judges have an
+    action each (``judge:<name>``) in the place of ``judge``; with them, or where answers have a quality, candidates
+    are ranked as in :mod:`brownout.envs.router_judging`.
 
     ## Observation Space
     ``Box`` of float32; every column with name, unit and range is in ``observation_columns``:
@@ -58,12 +60,17 @@ class RouterEnv(LaneEnv):
     | ``<configuration>.launched`` ... ``.failed`` | count | calls so far, in flight, answered, failed |
     | ``<configuration>.last_status`` | code | how its last call ended (:class:`brownout.faults.Status`) |
     | ``<configuration>.best_score`` | score | -1 never judged, 0 rejected, 1 accepted |
+    | ``<configuration>.last_cost``, ``.last_latency`` | share | of its last finished call: x / (x + its usual one) |
     | ``<configuration>.since_failure``, ``.retry_in`` | s | time since a visible failure, until ``Retry-After`` |
+    | ``judge.<judge>`` | score | several judges or quality: what each said of the best candidate, -1 nothing |
+    | ``best_rounds`` | count | quality: rounds of repair of the best candidate |
+    | ``log_per_usd``, ``log_budget_left``, ... | log10 of the unit | for each preference that the scenario names |
 
     ## Rewards
     ``accuracy * [right answer submitted] - per_usd * cost - per_s * time - late_per_s * late time
     + wrong_answer * [wrong answer submitted] + handoff * [the person got it right]``, all per step, with the
-    scenario's weights. ``info`` holds each component and ``vector_reward``.
+    scenario's weights. With ``quality`` the accuracy is that of the answer, and an answer below its floor is wrong.
+    ``info`` holds each component and ``vector_reward``.
 
     ## Starting State
     A task drawn from the scenario's source by the lane's seed and episode index; nothing launched.
@@ -83,7 +90,7 @@ class RouterEnv(LaneEnv):
     ``limits.max_steps`` in the scenario to limit both forms alike.
 
     ## Fault surface
-    Ports ``calls`` and ``portfolio``; services are the configurations, ``judge`` and ``person``; verbs are
+    Ports ``calls`` and ``portfolio``; services are the configurations, the judges and ``person``; verbs are
     launch, repair, judge, escalate.
 
     ## Vectorized environment

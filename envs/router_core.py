@@ -18,6 +18,7 @@ from ..faults import Calls, Status, Verb
 from ..rewards.components import ACCURACY, COST_USD, HANDOFF, LATE_S, LATENCY_S, SAFETY
 from ..scenarios.tasks import Outcomes
 from .lanes import F64, I64, Bools
+from .router_judging import RouterJudging
 from .router_state import (
     _INF,
     _MENDED,
@@ -26,18 +27,19 @@ from .router_state import (
     CANDIDATES,
     ESCALATED,
     FAILED,
+    LAST_COST,
+    LAST_LATENCY,
     LAST_STATUS,
     LIMIT,
+    PER_CONFIG,
     RUNNING,
     SUCCESS,
     WRONG,
     Kind,
-    RouterState,
 )
-from .streams import uniform
 
 
-class RouterCore(RouterState):
+class RouterCore(RouterJudging):
     """Lanes of the router environment; see :class:`brownout.envs.router.RouterEnv` for the rules."""
 
     # ---------------------------------------------------------------- life cycle
@@ -50,6 +52,10 @@ class RouterCore(RouterState):
         self.best[lanes] = -1
         self.finish[lanes] = _INF
         self.value[lanes] = -1.0
+        if self.weighs:
+            self.rank[lanes] = -_INF
+            self.scores[lanes] = -1.0
+            self.unscored[lanes] = 0
         self.conf[lanes, BEST_SCORE] = -1.0
         self.last_failure[lanes] = -_INF
         if self.plan is not None:
@@ -79,7 +85,7 @@ class RouterCore(RouterState):
                 if code == Kind.WAIT:
                     self._wait(rows)
                 elif code == Kind.JUDGE:
-                    self._judge(rows)
+                    self._judge_all(rows, actions)
                 else:
                     self._stop(rows, Kind(code))
         np.subtract(self.spend, spend, out=self.components[:, COST_USD])
@@ -115,7 +121,7 @@ class RouterCore(RouterState):
         """Start one call of configuration ``k`` per lane in ``rows``; takes no time."""
         column = self.used.take(rows)
         conf = self.conf.reshape(-1)
-        conf_cell = rows * (6 * self.num_configs) + k
+        conf_cell = rows * (PER_CONFIG * self.num_configs) + k
         number = conf.take(conf_cell).astype(np.int64)
         started = self.clock.take(rows)
         record = rows * self.max_calls + column
@@ -129,6 +135,8 @@ class RouterCore(RouterState):
         self.status.reshape(-1)[record] = outcome.status
         self.right.reshape(-1)[record] = outcome.right
         self.merit.reshape(-1)[record] = self.strength.take(k) + _MENDED * verb
+        if self.weighs:
+            self._note_candidates(rows, record, k, verb, outcome)
         self.retry_after.reshape(-1)[record] = retry_after
         busy[family] += 1
         conf[conf_cell] += 1
@@ -154,24 +162,12 @@ class RouterCore(RouterState):
             lanes=rows, service=k, verb=verb, number=number, started_s=started,
             latency_s=outcome.latency_s, cost_usd=outcome.cost_usd, status=outcome.status, right=outcome.right,
             applied=np.ones(len(k), np.bool_), pass_probability=np.zeros(len(k)),
-            retry_after_s=np.zeros(len(k)), concurrent=concurrent,
+            retry_after_s=np.zeros(len(k)), concurrent=concurrent, quality=outcome.quality,
         )  # fmt: skip
         self.plan.strike(calls, keys)
         outcome.latency_s, outcome.cost_usd = calls.latency_s, calls.cost_usd
-        outcome.status, outcome.right = calls.status, calls.right
+        outcome.status, outcome.right, outcome.quality = calls.status, calls.right, calls.quality
         return outcome, calls.retry_after_s
-
-    def _mend(self, which: I64, rows: I64, keys: NDArray[np.uint64], k: I64, number: I64, outcome: Outcomes) -> None:
-        """Turn the fresh calls ``which`` into repairs of their lanes' best candidates."""
-        repair = self.spec.repair
-        assert repair is not None
-        u = uniform(keys[which, None], self._repair_streams.take(k[which], axis=0), number[which, None])
-        lanes = rows[which]
-        was_right = self.right[lanes, self.best.take(lanes)]
-        mended = outcome.right[which] | (u[:, 0] < repair.fix)
-        outcome.right[which] = np.where(was_right, u[:, 1] >= repair.harm, mended)
-        outcome.cost_usd[which] *= repair.cost_factor
-        outcome.latency_s[which] *= repair.latency_factor
 
     def _wait(self, rows: I64) -> None:
         """Move the clock to the next completion, or back off when nothing runs."""
@@ -213,19 +209,26 @@ class RouterCore(RouterState):
         record = rows * self.max_calls + column
         k = self.config.reshape(-1).take(record)
         ok = self.status.reshape(-1).take(record) == Status.OK
+        lasted = self.finish.reshape(-1).take(record) - self.start.reshape(-1).take(record)
         self.finish.reshape(-1)[record] = _INF
         self.running[rows] -= 1
         self.family_running.reshape(-1)[rows * self.family_running.shape[1] + self.family_of.take(k)] -= 1
         self.committed[rows] -= self.source.expected_cost.take(k)
         conf = self.conf.reshape(-1)
-        cell = rows * (6 * self.num_configs) + k
+        cell = rows * (PER_CONFIG * self.num_configs) + k
         conf[cell + RUNNING * self.num_configs] -= 1
         conf[cell + CANDIDATES * self.num_configs] += ok
         conf[cell + LAST_STATUS * self.num_configs] = self.status.reshape(-1).take(record)
+        cost = self.cost.reshape(-1).take(record)
+        # x / (x + mean) is a logistic function of the log ratio, without a logarithm of lane data
+        conf[cell + LAST_COST * self.num_configs] = cost / (cost + self._usual_cost.take(k))
+        conf[cell + LAST_LATENCY * self.num_configs] = lasted / (lasted + self._usual_latency.take(k))
         value = np.where(ok, 1.0 + self.merit.reshape(-1).take(record), -1.0)
         self.value.reshape(-1)[record] = value
-        best = self.best.take(rows)
-        beats = value > np.where(best < 0, -1.0, self.value.reshape(-1).take(rows * self.max_calls + best))
+        if self.weighs:
+            self._enter(rows, record, k, ok)
+        best, rank = self.best.take(rows), self.rank.reshape(-1)
+        beats = rank.take(record) > np.where(best < 0, self._no_rank, rank.take(rows * self.max_calls + best))
         self.best[rows] = np.where(beats, column, best)
         self.unjudged[rows] += ok
         if not ok.all():
@@ -237,9 +240,8 @@ class RouterCore(RouterState):
             self.retry_at[lost, which] = clock + self.retry_after.reshape(-1)[record[bad]]
         if self._tells(rows):
             status = Status(int(self.status.reshape(-1)[record[0]])).name.lower().replace("_", " ")
-            cost = float(self.cost.reshape(-1)[record[0]])
-            self._say(f"{self.config_names[int(k[0])]} answers: {status} (${cost:.4f})")
-        self._pay(rows, self.cost.reshape(-1).take(record))
+            self._say(f"{self.config_names[int(k[0])]} answers: {status} (${cost[0]:.4f})")
+        self._pay(rows, cost)
 
     def _pay(self, rows: I64, cost: F64) -> None:
         """Charge ``cost``; at a hard ceiling the charge stops there and the episode ends."""
@@ -256,82 +258,32 @@ class RouterCore(RouterState):
         else:
             self.spend[rows] = spent
 
-    def _side_call(self, rows: I64, name: str, verb: Verb, number: I64, chance: F64) -> tuple[Calls, Bools]:
-        """Place one blocking call to the judge or the person; returns it and its verdict."""
-        index, ids = self._side[name]
-        keys = self.keys.take(rows)
-        u = uniform(keys[:, None], ids, number[:, None])
-        assert self._side_bank is not None
-        x = self._side_bank.sample(np.array([[2 * index, 2 * index + 1]]), u[:, :2])
-        n = len(rows)
-        calls = Calls(
-            lanes=rows, service=np.full(n, self.num_configs + (verb == Verb.ESCALATE)), verb=np.full(n, int(verb)),
-            number=number, started_s=self.clock.take(rows), latency_s=x[:, 1].copy(), cost_usd=x[:, 0].copy(),
-            status=np.ones(n, np.int8), right=self._best_right(rows, name), applied=np.ones(n, np.bool_),
-            pass_probability=chance, retry_after_s=np.zeros(n), concurrent=np.zeros(n, np.int64),
-        )  # fmt: skip
-        if self.plan is not None:
-            self.plan.strike(calls, keys)
-        return calls, u[:, 2] < calls.pass_probability
-
-    def _best_right(self, rows: I64, name: str) -> Bools:
-        if name == "person":
-            return np.ones(len(rows), np.bool_)
-        return self.right.reshape(-1).take(rows * self.max_calls + self._next_to_judge(rows))
-
-    def _next_to_judge(self, rows: I64) -> I64:
-        """Column of the best candidate that has no verdict yet."""
-        value = self.value.take(rows, axis=0)
-        return np.where((value >= 1.0) & (value < 2.0), value, -1.0).argmax(axis=1)
-
-    def _judge(self, rows: I64) -> None:
-        """Have the judge score the best candidate that has no verdict; the clock runs meanwhile."""
-        judge = self.spec.judge
-        assert judge is not None
-        column = self._next_to_judge(rows)
-        record = rows * self.max_calls + column
-        right = self.right.reshape(-1).take(record)
-        chance = np.where(right, judge.true_positive, judge.false_positive)
-        number = self.judgements.take(rows)
-        calls, accept = self._side_call(rows, "judge", Verb.JUDGE, number, chance)
-        self.judgements[rows] = number + 1
-        until = self.clock.take(rows) + calls.latency_s
-        ok = calls.status == Status.OK
-        if self.ends_on_deadline:
-            deadline = self.preferences["deadline_s"].take(rows)
-            over = until > deadline
-            if over.any():
-                until = np.minimum(until, deadline)
-                self.clock[rows] = until  # first, as what still runs is charged up to this moment
-                self._end(rows[over], LIMIT)
-                ok &= ~over
-        self.clock[rows] = until
-        self.unjudged[rows] -= ok
-        k = self.config.reshape(-1).take(record)
-        value = np.where(accept, 2.0, 0.0) + self.merit.reshape(-1).take(record)
-        self.value.reshape(-1)[record] = np.where(ok, value, self.value.reshape(-1).take(record))
-        self.best[rows] = self.value.take(rows, axis=0).argmax(axis=1)
-        cell = rows * (6 * self.num_configs) + BEST_SCORE * self.num_configs + k
-        score = self.conf.reshape(-1).take(cell)
-        self.conf.reshape(-1)[cell] = np.where(ok, np.maximum(score, accept), score)
-        if self._tells(rows):
-            verdict = ("accepts" if accept[0] else "rejects") if ok[0] else "fails to score"
-            self._say(f"judge {verdict} {self.config_names[int(k[0])]}")
-        self._pay(rows, calls.cost_usd)
+    def _judge_all(self, rows: I64, actions: I64) -> None:
+        """Have each lane's candidate scored by the judge that its action names."""
+        if self.judgements.shape[1] == 1:
+            self._judge(rows, 0)
+            return
+        which = actions.take(rows) - (self.num_configs + 1)
+        for j in range(self.judgements.shape[1]):
+            asked = rows[which == j]
+            if asked.size:
+                self._judge(asked, j)
 
     def _stop(self, rows: I64, kind: Kind) -> None:
         """Submit, escalate or abstain; a person's time and price come after what was cancelled."""
         call: Calls | None = None
         if kind == Kind.SUBMIT:
-            right = self.right.reshape(-1).take(rows * self.max_calls + self.best.take(rows))
-            self.components[rows, ACCURACY] = right
-            self.components[rows, SAFETY] = ~right
+            record = rows * self.max_calls + self.best.take(rows)
+            right = self.right.reshape(-1).take(record)
+            if self.spec.quality is None:
+                self.components[rows, ACCURACY], self.components[rows, SAFETY] = right, ~right
+            else:
+                quality = self.quality.reshape(-1).take(record)
+                self.components[rows, ACCURACY] = quality
+                self.components[rows, SAFETY] = quality < self.spec.quality.floor
             outcome = np.where(right, SUCCESS, WRONG)
         elif kind == Kind.ESCALATE:
-            person = self.spec.person
-            assert person is not None
-            chance = np.full(len(rows), person.accuracy)
-            call, right = self._side_call(rows, "person", Verb.ESCALATE, np.zeros(len(rows), np.int64), chance)
+            call, right = self._hand_over(rows)
             right &= call.status == Status.OK
             self.components[rows, HANDOFF] = right
             outcome = np.full(len(rows), ESCALATED)

@@ -12,6 +12,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import ScenarioError
 from ..rewards import COMPONENTS
 from ..scenarios.loading import fault_plan, services_of
 from ..scenarios.schema import RouterScenario
@@ -37,8 +38,10 @@ class Kind(IntEnum):
 
 OUTCOMES = ("success", "wrong_answer", "escalated", "abstained", "limit")
 SUCCESS, WRONG, ESCALATED, ABSTAINED, LIMIT = range(5)
-LAUNCHED, RUNNING, CANDIDATES, FAILED, LAST_STATUS, BEST_SCORE = range(6)
+LAUNCHED, RUNNING, CANDIDATES, FAILED, LAST_STATUS, BEST_SCORE, LAST_COST, LAST_LATENCY = range(8)
+PER_CONFIG = 8
 _INF = np.inf
+_TINY = 1e-12  # what a free call usually costs, so that its ratio is defined
 _MENDED = 1e-4  # a repaired candidate comes before the one it was made from
 
 
@@ -50,7 +53,7 @@ class RouterState(LaneCore):
     _saved = (
         *LaneCore._saved, "clock", "spend", "committed", "used", "running", "best", "unjudged", "judgements",
         "failures", "finish", "start", "cost", "retry_after", "config", "status", "right", "merit", "value", "conf",
-        "last_failure", "retry_at", "family_running",
+        "last_failure", "retry_at", "family_running", "rank", "scores", "evidence", "unscored", "quality", "rounds",
     )  # fmt: skip
 
     def __init__(
@@ -71,10 +74,11 @@ class RouterState(LaneCore):
             split=split,
             max_episode_steps=max_episode_steps,
         )
-        assert isinstance(self.scenario, RouterScenario)
+        if not isinstance(self.scenario, RouterScenario):
+            raise ScenarioError(f"{self.scenario.name}: env: got {self.scenario.env!r}; allowed: router")
         spec: RouterScenario = self.scenario
         self.spec = spec
-        self.config_names = tuple(spec.portfolio)
+        self.config_names = self.usage_names = tuple(spec.portfolio)
         self.source = self._make_source(split)
         self.source.allocate(num_lanes)
         k, n, m = len(self.config_names), num_lanes, spec.max_calls
@@ -83,11 +87,16 @@ class RouterState(LaneCore):
         order = {family: i for i, family in enumerate(dict.fromkeys(families))}
         self.family_of = np.array([order[family] for family in families], dtype=np.int64)
         self.strength = np.clip(self.source.strength, 0.0, 0.999)
+        self.judge_names = tuple(spec.panel)
+        ask = tuple(f"judge:{name}" for name in spec.judges or ()) or ("judge",)
+        self._usual_cost = np.maximum(self.source.expected_cost, _TINY)
+        self._usual_latency = np.maximum(self.source.expected_latency, _TINY)
         self.action_names = (
             *(f"launch:{name}" for name in self.config_names),
-            "wait", "judge", "repair", "submit", "escalate", "abstain",
+            "wait", *ask, "repair", "submit", "escalate", "abstain",
         )  # fmt: skip
-        self._kind_of = np.array([Kind.LAUNCH] * k + list(range(1, 7)), dtype=np.int64)
+        kinds = [Kind.LAUNCH] * k + [Kind.WAIT] + [Kind.JUDGE] * len(ask) + list(range(Kind.REPAIR, Kind.NOTHING))
+        self._kind_of = np.array(kinds, dtype=np.int64)
         self._set_side_services()
 
         self.clock, self.spend, self.committed = np.zeros(n), np.zeros(n), np.zeros(n)
@@ -96,7 +105,7 @@ class RouterState(LaneCore):
             np.zeros(n, np.int64),
             np.zeros(n, np.int64),
         )
-        self.judgements, self.failures = np.zeros(n, np.int64), np.zeros(n, np.int64)
+        self.judgements, self.failures = np.zeros((n, len(ask)), np.int64), np.zeros(n, np.int64)
         self.best = np.full(n, -1, np.int64)
         self.finish = np.full((n, m), _INF)
         self.start, self.cost, self.retry_after = np.zeros((n, m)), np.zeros((n, m)), np.zeros((n, m))
@@ -105,10 +114,20 @@ class RouterState(LaneCore):
         self.right = np.zeros((n, m), np.bool_)
         self.merit = np.zeros((n, m))
         self.value = np.full((n, m), -1.0)
-        self.conf = np.zeros((n, 6, k), np.float32)
+        self.conf = np.zeros((n, PER_CONFIG, k), np.float32)
         self.last_failure = np.full((n, k), -_INF)
         self.retry_at = np.zeros((n, k))
         self.family_running = np.zeros((n, len(order)), np.int64)
+        # with several judges or graded answers candidates are ranked by what is known of them, else by their value
+        self.graded = spec.quality is not None
+        self.weighs = self.graded or len(self.judge_names) > 1
+        judges, wide = (len(self.judge_names), m) if self.weighs else (0, 0)
+        self.rank = np.full((n, m), -_INF) if self.weighs else self.value
+        self._no_rank = -_INF if self.weighs else -1.0
+        self.scores = np.full((n, m, judges), -1.0)
+        self.unscored = np.zeros((n, judges), np.int64)
+        self.evidence = np.zeros((n, wide))
+        self.quality, self.rounds = np.zeros((n, wide)), np.zeros((n, wide), np.int64)
 
         self.ends_on_budget = spec.limits.on_budget != "soft"
         self.ends_on_deadline = spec.limits.on_deadline == "end"
@@ -125,15 +144,18 @@ class RouterState(LaneCore):
         return task_source(self.spec, split)
 
     def _set_side_services(self) -> None:
-        spec = self.spec
-        tables, streams = [], []
-        for name, service in (("judge", spec.judge), ("person", spec.person)):
-            if service is None:
-                continue
+        """Tables and streams of the judges and the person; ``_side`` holds place, service and streams by name."""
+        spec, first = self.spec, self.num_configs
+        tables = []
+        self._side: dict[str, tuple[int, int, Any]] = {}
+        services = [*spec.panel.items(), *([] if spec.person is None else [("person", spec.person)])]
+        for place, (name, service) in enumerate(services):
             tables += [service.cost_usd.table(), service.latency_s.table()]
-            streams.append((name, stream_ids((f"{name}.cost", f"{name}.latency", f"{name}.verdict"))))
+            prefix = name if spec.judges is None or name == "person" else f"judge.{name}"
+            ids = stream_ids((f"{prefix}.cost", f"{prefix}.latency", f"{prefix}.verdict"))
+            number = first + max(len(spec.panel), 1) if name == "person" else first + place
+            self._side[name] = (place, number, ids)
         self._side_bank = QuantileBank(tables) if tables else None
-        self._side = {name: (i, ids) for i, (name, ids) in enumerate(streams)}
         self._repair_streams = np.array(
             [stream_ids((f"repair.{name}.fix", f"repair.{name}.harm")) for name in self.config_names]
         )
@@ -164,6 +186,19 @@ class RouterState(LaneCore):
         if self.plan is not None:
             self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
         self._allowed = self._legal(None)
+
+    @property
+    def group(self) -> I64:
+        """``(N,)`` number of each lane's task class or query."""
+        return self.source.group
+
+    def usage(self, lanes: I64) -> I64:
+        """Return the ``(n, K)`` calls to each configuration."""
+        return self.conf[lanes, LAUNCHED].astype(np.int64)
+
+    def placed(self, lanes: I64) -> I64:
+        """Return the ``(n,)`` calls, the judge's included."""
+        return self.used[lanes] + self.judgements[lanes].sum(axis=1)
 
     def timeline(self) -> list[str]:
         """Lines of lane 0's episode so far; needs ``trace`` to be a list."""

@@ -11,15 +11,19 @@ from numpy.typing import NDArray
 from ..faults import Status
 from ..scenarios.columns import Column
 from .lanes import F64, I64, Bools
+from .quantiles import log10
 
 if TYPE_CHECKING:
     from .router_state import RouterState
 
-_STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score")
+_STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score", "last_cost", "last_latency")
 _CAP = 1e6
 _GENERAL = 14
 _THIRD = 1.0 / 3.0
 MAX_STEPS = 100_000.0
+# where a preference shows, by name; it and what is left of it are also shown as a logarithm
+_SHOWN_AS = {"per_usd": "per_usd", "per_s": "per_s", "budget_usd": "budget_left", "deadline_s": "deadline_left"}
+_LEAST = 1e-6
 
 
 class RouterView:
@@ -34,9 +38,8 @@ class RouterView:
         limits = core.spec.limits
         self._parallel = limits.max_parallel
         self._masks_budget = limits.on_budget == "mask"
-        self._judge, self._person, self._repair = (
-            core.spec.judge is not None, core.spec.person is not None, core.spec.repair is not None,
-        )  # fmt: skip
+        self._judges = len(core.judge_names)
+        self._person, self._repair = core.spec.person is not None, core.spec.repair is not None
         self._memory_s = min(2.0 * limits.deadline_s, _CAP)
         m = float(core.max_calls)
         usd = s = _CAP
@@ -56,7 +59,8 @@ class RouterView:
             Column("best_unjudged", "flag", 0.0, 1.0),
             Column("best_rejected", "flag", 0.0, 1.0),
         ]
-        ranges = {"last_status": ("code", 0.0, float(max(Status))), "best_score": ("score", -1.0, 1.0)}
+        ranges = {"last_status": ("code", 0.0, float(Status.CANCELLED)), "best_score": ("score", -1.0, 1.0)}
+        ranges |= dict.fromkeys(("last_cost", "last_latency"), ("share", 0.0, 1.0))
         per_config = [
             Column(f"{name}.{field}", *ranges.get(field, ("count", 0.0, m)))
             for field in _STATIC
@@ -67,8 +71,16 @@ class RouterView:
             for field in ("since_failure", "retry_in")
             for name in core.config_names
         ]
+        weighed = [Column(f"judge.{name}", "score", -1.0, 1.0) for name in core.judge_names if core.weighs]
+        if core.graded:
+            weighed.append(Column("best_rounds", "count", 0.0, m))
         self._first = len(core.source.columns)
-        self.columns = (*core.source.columns, *general, *per_config, *timed)
+        logged = [_SHOWN_AS[name] for name in core.preference_source.named]
+        places = {column.name: self._first + i for i, column in enumerate(general)}
+        units = {column.name: column.unit for column in general}
+        self._logged = np.array([places[name] for name in logged], np.int64)
+        logs = [Column(f"log_{name}", f"log10 {units[name]}", -6.0, 6.0) for name in logged]
+        self.columns = (*core.source.columns, *general, *per_config, *timed, *weighed, *logs)
 
     def observe(self, lanes: I64 | None) -> NDArray[np.float32]:
         """Fill one row per lane, column by column."""
@@ -84,17 +96,29 @@ class RouterView:
         clock, best = of(core.clock), of(core.best)
         rows = core.all_lanes if lanes is None else lanes
         # without a candidate column 0 holds none either, so its value is -1
-        value: F64 = core.value.reshape(-1).take(rows * core.max_calls + np.maximum(best, 0))
+        record = rows * core.max_calls + np.maximum(best, 0)
+        value: F64 = core.value.reshape(-1).take(record)
         out[:, f : f + _GENERAL] = self._one(value.item()) if core.num_lanes == 1 else self._many(lanes, value)
         out[:, :f] = of(core.source.features)
         g = f + _GENERAL
-        out[:, g : g + 6 * k] = of(core.conf).reshape(n, 6 * k)
-        g += 6 * k
+        static = len(_STATIC) * k
+        out[:, g : g + static] = of(core.conf).reshape(n, static)
+        g += static
         since = clock[:, None] - of(core.last_failure)
         out[:, g : g + k] = np.minimum(since, self._memory_s, out=since)
         retry = of(core.retry_at) - clock[:, None]
         np.maximum(retry, 0.0, out=retry)
-        out[:, g + k :] = np.minimum(retry, self._memory_s, out=retry)
+        g += k
+        out[:, g : g + k] = np.minimum(retry, self._memory_s, out=retry)
+        g += k
+        if core.weighs:
+            out[:, g : g + self._judges] = core.scores.reshape(core.value.size, self._judges).take(record, axis=0)
+            g += self._judges
+            if core.graded:
+                out[:, g] = core.rounds.reshape(-1).take(record)
+                g += 1
+        if self._logged.size:
+            out[:, g:] = log10(np.maximum(out.take(self._logged, axis=1), _LEAST).astype(np.float64))
         return out
 
     def _many(self, lanes: I64 | None, value: F64) -> NDArray[np.float32]:
@@ -162,8 +186,8 @@ class RouterView:
         held = best >= 0
         mend = self._repair and held and launch[core.config[0, best]]
         wait = running > 0 or core.failures.item() > 0
-        judge = self._judge and core.unjudged.item() > 0
-        return np.array([[*launch, wait, judge, mend, held, self._person, True]])
+        judge = (core.unscored[0] > 0).tolist() if core.weighs else [self._judges > 0 and core.unjudged.item() > 0]
+        return np.array([[*launch, wait, *(judge or [False]), mend, held, self._person, True]])
 
     def _legal_many(self, lanes: I64 | None) -> Bools:
         """The masks of many lanes."""
@@ -176,7 +200,7 @@ class RouterView:
         n = core.num_lanes if lanes is None else len(lanes)
         k = core.num_configs
         running, best = of(core.running), of(core.best)
-        out = np.empty((n, k + 6), np.bool_)
+        out = np.empty((n, len(core.action_names)), np.bool_)
         room = (of(core.used) < core.max_calls) & (running < self._parallel)
         launch = out[:, :k]
         np.less(of(core.conf)[:, 0], of(core.source.calls_allowed), out=launch)
@@ -186,14 +210,17 @@ class RouterView:
             launch &= core.source.expected_cost < left[:, None]  # spending all of it ends the episode
         held = best >= 0
         out[:, k] = (running > 0) | (of(core.failures) > 0)
-        out[:, k + 1] = of(core.unjudged) > 0 if self._judge else False
+        if core.weighs and self._judges:
+            np.greater(of(core.unscored), 0, out=out[:, k + 1 : -4])
+        else:
+            out[:, k + 1] = of(core.unjudged) > 0 if self._judges else False
         if self._repair:
             rows = core.all_lanes if lanes is None else lanes
             which = core.config.reshape(-1).take(rows * core.max_calls + np.maximum(best, 0))
-            out[:, k + 2] = held & launch[np.arange(n), which]
+            out[:, -4] = held & launch[np.arange(n), which]
         else:
-            out[:, k + 2] = False
-        out[:, k + 3] = held
-        out[:, k + 4] = self._person
-        out[:, k + 5] = True
+            out[:, -4] = False
+        out[:, -3] = held
+        out[:, -2] = self._person
+        out[:, -1] = True
         return out

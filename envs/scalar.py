@@ -29,7 +29,7 @@ class LaneEnv(CoreFace, gym.Env[NDArray[np.float32], Any]):
         self.core = core
         self.render_mode = render_mode
         if render_mode is not None:
-            core.trace = []  # type: ignore[attr-defined]
+            core.trace = []
         self.observation_space, self.action_space = spaces_of(core)
         self._lane = core.all_lanes
         self._action = np.zeros(1, np.int64)

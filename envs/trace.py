@@ -110,7 +110,7 @@ def trace_digest(
     >>> trace_digest("textbook", 8, lanes=1) == trace_digest("textbook", 8, lanes=8)
     True
     """
-    from .router_core import RouterCore
+    from .cores import make_core
 
-    core = RouterCore(scenario, lanes, profile=profile, intensity=intensity, split=split)
+    core = make_core(scenario, lanes, profile=profile, intensity=intensity, split=split)
     return merge_digests(episode_digests(core, episodes, seed, actor))

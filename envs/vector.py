@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import gymnasium as gym
@@ -59,13 +59,17 @@ class LaneVectorEnv(CoreFace, gym.vector.VectorEnv[NDArray[np.float32], NDArray[
         self.autoreset_mode = mode
         self.render_mode = render_mode
         if render_mode is not None:
-            core.trace = []  # type: ignore[attr-defined]
+            core.trace = []
         self.num_envs = core.num_lanes
         self.single_observation_space, self.single_action_space = spaces_of(core)
         self.observation_space = batch_space(self.single_observation_space, self.num_envs)
         self.action_space = batch_space(self.single_action_space, self.num_envs)
         self._ended: Bools = np.zeros(self.num_envs, np.bool_)
         self._begun = False
+        # For a training that chooses its episodes: called after each step of the fast path with the core and the
+        # lanes that ended, whose next episodes it begins; and the episode indices [first, end) to choose from.
+        self.on_step: Callable[[LaneCore, I64], None] | None = None
+        self.episode_window: tuple[int, int] | None = None
         self._outcomes = np.array(core.outcome_names, dtype=object)
         spec = core.scenario.shaping
         self._shaping = None
@@ -248,8 +252,11 @@ class LaneVectorEnv(CoreFace, gym.vector.VectorEnv[NDArray[np.float32], NDArray[
         terminated, truncated = core.terminated, core.truncated
         ended = np.flatnonzero(terminated | truncated)
         final, outcome = observation[ended], core.outcome[ended]
-        if ended.size:
+        if self.on_step is not None:
+            self.on_step(core, ended)
+        elif ended.size:
             core.begin(ended)
+        if ended.size:
             observation[ended] = core.observe(ended)
             self._note_potential(observation, ended)
         return LaneStep(observation, reward, terminated, truncated, core.mask(), core.components, ended, final, outcome)

@@ -3,17 +3,21 @@
 from __future__ import annotations
 
 # Importing these registers the built-in effects.
+from . import adversarial as adversarial
 from . import latency as latency
 from . import portfolio as portfolio
 from . import record_triggers as record_triggers
 from . import records as records
 from . import services as services
+from . import session as session
+from . import workflow as workflow
 from .base import CallEffect, Effect, Memory, Metadata, Stage, check_choice, check_number, check_share
 from .calls import Calls, Status, Verb
 from .catalogue import describe_faults
 from .cells import CellContext, Cells, FieldFacts, Fields, FieldType, Struck
 from .compose import And, Context, Not, Or, Trigger, known_triggers, register_trigger
 from .draws import Draw
+from .graded import GradedPlan
 from .grammar import parse_trigger
 from .log import InjectionLog
 from .plan import FaultPlan, PlannedFault, parameter_schema
@@ -64,6 +68,7 @@ __all__ = [
     "FieldFacts",
     "FieldType",
     "Fields",
+    "GradedPlan",
     "InjectionLog",
     "Memory",
     "Metadata",

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import FaultError
-from .calls import Calls, Mask, Verb
+from .calls import BUSINESS, ROUTED, Calls, Mask, Verb
 from .draws import Draw
 from .world import Services
 
@@ -121,7 +121,7 @@ class CallEffect(Effect):
     """
 
     ports: ClassVar[frozenset[str]] = frozenset({"calls"})
-    verbs: ClassVar[tuple[Verb, ...]] = (Verb.LAUNCH, Verb.REPAIR)
+    verbs: ClassVar[tuple[Verb, ...]] = (*ROUTED, Verb.VALIDATE, *BUSINESS)
     allowed_verbs: ClassVar[tuple[Verb, ...]] = tuple(Verb)
     stage: ClassVar[Stage] = Stage.TRANSPORT
 

@@ -17,6 +17,8 @@ from ..errors import FaultError
 
 if TYPE_CHECKING:
     from .base import Memory
+    from .ports import SessionPort, WorkflowPort
+    from .world import World
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -80,6 +82,13 @@ class Status(Word):
     PARTIAL = 11
     REFUSED = 12
     CANCELLED = 13
+    UNAUTHORIZED = 14
+    FORBIDDEN = 15
+    NOT_FOUND = 16
+    CONFLICT = 17
+    UNPROCESSABLE = 18
+    LOCKED = 19
+    PENDING = 20
 
 
 class Verb(Word):
@@ -89,6 +98,22 @@ class Verb(Word):
     REPAIR = 1
     JUDGE = 2
     ESCALATE = 3
+    FETCH = 4
+    VALIDATE = 5
+    CALL = 6
+    VERIFY = 7
+    REFRESH = 8
+    RESYNC = 9
+    COMPENSATE = 10
+    CLARIFY = 11
+
+
+ROUTED = (Verb.LAUNCH, Verb.REPAIR)
+"""Calls that bring an answer in the router."""
+BUSINESS = (Verb.FETCH, Verb.CALL, Verb.VERIFY, Verb.COMPENSATE)
+"""Calls to the services of a workflow."""
+MACHINES = tuple(verb for verb in Verb if verb not in (Verb.ESCALATE, Verb.CLARIFY))
+"""Calls that a machine answers."""
 
 
 @dataclass(slots=True)
@@ -111,7 +136,10 @@ class Calls:
         pass_probability: ``(n,)`` judge calls: probability that the verdict is "accept".
         retry_after_s: ``(n,)`` seconds after which the server invites a retry; 0 means it does not say.
         concurrent: ``(n,)`` calls of the same family already running in that lane.
+        quality: ``(n,)`` hidden quality of the answer in [0, 1], where the scenario has it.
         memory: what the fault remembers per lane, set while it strikes.
+        world: the environment, set while a fault strikes; effects reach its ports through :attr:`session` and
+            :attr:`workflow`.
     """
 
     lanes: I64
@@ -128,6 +156,8 @@ class Calls:
     retry_after_s: F64
     concurrent: I64
     memory: Memory | None = None
+    quality: F64 | None = None
+    world: World | None = None
 
     @classmethod
     def place(
@@ -187,6 +217,8 @@ class Calls:
             self.retry_after_s.take(rows),
             self.concurrent.take(rows),
             self.memory,
+            None if self.quality is None else self.quality.take(rows),
+            self.world,
         )
 
     def assign(self, rows: NDArray[Any], sub: Calls) -> None:
@@ -198,6 +230,18 @@ class Calls:
         self.applied[rows] = sub.applied
         self.pass_probability[rows] = sub.pass_probability
         self.retry_after_s[rows] = sub.retry_after_s
+        if self.quality is not None:
+            self.quality[rows] = sub.quality
+
+    @property
+    def session(self) -> SessionPort:
+        """The port of token, context and locks, for effects that declare the port ``session``."""
+        return self.world.session  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
+
+    @property
+    def workflow(self) -> WorkflowPort:
+        """The port of steps and the request, for effects that declare the port ``workflow``."""
+        return self.world.workflow  # pyright: ignore[reportOptionalMemberAccess, reportAttributeAccessIssue]
 
     # The vocabulary of effects. ``where`` is an (n,) mask; None means all rows.
 
@@ -221,7 +265,7 @@ class Calls:
         """
         mask: Any = True if where is None else where
         np.copyto(self.status, np.int8(status), where=mask)
-        np.copyto(self.right, False, where=mask)
+        self._ruin(mask)
         if latency_s is not None:
             np.copyto(self.latency_s, latency_s, where=mask)
         if applied is not True:
@@ -238,22 +282,32 @@ class Calls:
         np.copyto(self.cost_usd, self.cost_usd * factor, where=True if where is None else where)
 
     def spoil(self, where: Mask | None = None) -> Mask:
-        """Make the answer wrong without a sign of it; return the rows that were right before."""
-        hit = self.right.copy() if where is None else self.right & where
-        np.copyto(self.right, False, where=hit)
+        """Make the answer wrong without a sign of it; return the rows that were right (or of any quality) before."""
+        good = self.right if self.quality is None else self.quality > 0.0
+        hit = good.copy() if where is None else good & where
+        self._ruin(hit)
         return hit
 
-    def skip(self, where: Mask | None = None) -> None:
-        """Do nothing and report success: not applied, not billed, no right answer, status unchanged."""
+    def skip(self, where: Mask | None = None, billed: bool = False) -> None:
+        """Do nothing and report success: not applied, no right answer, status unchanged; free unless ``billed``."""
         mask: Any = True if where is None else where
-        np.copyto(self.right, False, where=mask)
+        self._ruin(mask)
         np.copyto(self.applied, False, where=mask)
-        np.copyto(self.cost_usd, 0.0, where=mask)
+        if not billed:
+            np.copyto(self.cost_usd, 0.0, where=mask)
+
+    def _ruin(self, where: Any) -> None:
+        """Leave nothing right about the answer."""
+        np.copyto(self.right, False, where=where)
+        if self.quality is not None:
+            np.copyto(self.quality, 0.0, where=where)
 
     def sway(self, shift: Factor, where: Mask | None = None) -> None:
-        """Shift the probability that a judge accepts, kept within 0 and 1."""
+        """Shift the probability that a judge accepts (where answers have a quality: its score), within 0 and 1."""
         moved = np.minimum(np.maximum(self.pass_probability + shift, 0.0), 1.0)
         np.copyto(self.pass_probability, moved, where=True if where is None else where)
 
 
-CALL_FIELDS: tuple[str, ...] = tuple(field.name for field in fields(Calls) if field.name != "memory")
+CALL_FIELDS: tuple[str, ...] = tuple(
+    field.name for field in fields(Calls) if field.name not in ("memory", "quality", "world")
+)

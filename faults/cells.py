@@ -105,7 +105,9 @@ class Fields(Services):
             FaultError: if a field is there twice or names another one that is not there.
         """
         facts = tuple(facts)
-        fields = cls(tuple(f.path for f in facts), tuple(f.kind for f in facts), facts, tuple(elsewhere))
+        fields = cls(
+            tuple(f.path for f in facts), tuple(f.kind for f in facts), facts=facts, elsewhere=tuple(elsewhere)
+        )
         for fact in facts:
             for other in (*fact.sources, fact.pair, fact.unit):
                 if other is not None:

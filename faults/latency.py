@@ -9,11 +9,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CallEffect, Memory, Metadata, Stage, check_number
-from .calls import Calls, Mask, Verb
+from .calls import MACHINES, Calls, Mask, Verb
 from .draws import Draw
 from .registry import register_fault
-
-_MACHINES = (Verb.LAUNCH, Verb.REPAIR, Verb.JUDGE)
 
 
 class _LatencyEffect(CallEffect):
@@ -83,7 +81,7 @@ class AsyncPolling(_LatencyEffect):
     """
 
     poll_s: float = 5.0
-    allowed_verbs: ClassVar[tuple[Verb, ...]] = _MACHINES
+    allowed_verbs: ClassVar[tuple[Verb, ...]] = MACHINES
     default_when: ClassVar[str | None] = "always"
 
     def __post_init__(self) -> None:

@@ -97,10 +97,12 @@ class BoundPlan:
         num_lanes: int,
         world: World,
         log_capacity: int,
+        log: InjectionLog | None = None,
     ) -> None:
         self.services = services
         self.intensity = intensity
         self.num_lanes = num_lanes
+        self._faults = faults
         self._world = world
         ready = [self._activate(index, fault) for index, fault in enumerate(faults)]
         # Sorting is stable: within a stage the order of the plan holds.
@@ -111,11 +113,16 @@ class BoundPlan:
         self._exposed = np.asarray(self._limits.max(axis=1) > 0)
         self._exposed_cells = [any(row) for row in self._limits.tolist()]
         self._stream_rows: list[list[int]] = self._streams.tolist()
-        self._all_exposed = bool(self._exposed.all())
+        self._all_exposed = bool((self._exposed | ~services.placeable().reshape(-1)).all())
         self._per_episode = [column for column, active in enumerate(self._active) if not active.per_call]
         self._logs_episode, self._logs_step = "episode" in world.names, "step" in world.names
         described = [LoggedFault.of(active.planned.id, active.effect) for active in ready]
-        self._log = InjectionLog(services, described, log_capacity)
+        self._log = InjectionLog(services, described, log_capacity) if log is None else log
+
+    def at(self, scale: float) -> BoundPlan:
+        """Return this plan in the same environment at ``scale`` (> 0) times the intensity, with the same log."""
+        intensity = self.intensity * scale
+        return BoundPlan(self._faults, self.services, intensity, self.num_lanes, self._world, 0, self._log)
 
     def _activate(self, index: int, fault: PlannedFault) -> _Active:
         services, effect = self.services, fault.effect
@@ -266,11 +273,11 @@ class BoundPlan:
                 if empty:
                     return failed
         struck = calls if rows is None else calls.select(rows)
-        struck.memory = active.memory
+        struck.memory, struck.world = active.memory, self._world
         own_keys = keys if rows is None else keys.take(rows)
         before = struck.status.copy()
         hit = self._run(active, struck, Draw(own_keys, active.streams.take(struck.service), struck.number))
-        struck.memory = None
+        struck.memory = struck.world = None
         if rows is not None:
             calls.assign(rows, struck)
         self._record(active, struck, hit)
@@ -317,7 +324,8 @@ class BoundPlan:
             world.value("step", lanes) if self._logs_step else None,
         )
 
-    def _arrays(self) -> dict[str, NDArray[np.float64]]:
+    def arrays(self) -> dict[str, NDArray[np.float64]]:
+        """The arrays themselves in which faults remember, one row per lane, by fault id and name."""
         arrays: dict[str, NDArray[np.float64]] = {}
         for active in sorted(self._active, key=lambda active: active.index):
             fault_id = active.planned.id
@@ -328,7 +336,7 @@ class BoundPlan:
 
     def get_state(self) -> dict[str, NDArray[np.float64]]:
         """Return copies of what faults remember per lane, for an exact continuation. The log is not part."""
-        return {name: array.copy() for name, array in self._arrays().items()}
+        return {name: array.copy() for name, array in self.arrays().items()}
 
     def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
         """Take over a state from :meth:`get_state` of the same plan and number of lanes.
@@ -336,7 +344,7 @@ class BoundPlan:
         Raises:
             FaultError: if arrays are missing, unknown or of another shape; nothing is changed then.
         """
-        arrays = self._arrays()
+        arrays = self.arrays()
         if set(state) != set(arrays):
             raise FaultError(f"fault state has the arrays {sorted(state)}; this plan needs {sorted(arrays)}")
         for name, array in arrays.items():

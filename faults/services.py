@@ -16,20 +16,18 @@ from numpy.typing import NDArray
 
 from ..errors import FaultError
 from .base import CallEffect, Memory, Metadata, Stage, StartDraw, check_choice, check_number, check_share
-from .calls import Calls, Mask, Status, Verb
+from .calls import MACHINES, ROUTED, Calls, Mask, Status, Verb
 from .draws import Draw
 from .registry import register_fault
 from .world import Services
 
 SLACK_S = 1e-6
-_ANSWERS = (Verb.LAUNCH, Verb.REPAIR)
-_MACHINES = (Verb.LAUNCH, Verb.REPAIR, Verb.JUDGE)
 _BY_CODE = {500: Status.SERVER_ERROR, 502: Status.BAD_GATEWAY, 503: Status.UNAVAILABLE}
 
 
 class _ServiceEffect(CallEffect):
     category: ClassVar[str] = "services"
-    allowed_verbs: ClassVar[tuple[Verb, ...]] = _MACHINES
+    allowed_verbs: ClassVar[tuple[Verb, ...]] = MACHINES
 
 
 @register_fault
@@ -309,7 +307,8 @@ class PartialResult(_ServiceEffect):
     """
 
     lost: float = 0.5
-    allowed_verbs: ClassVar[tuple[Verb, ...]] = _ANSWERS
+    verbs: ClassVar[tuple[Verb, ...]] = (*ROUTED, Verb.FETCH, Verb.VALIDATE)
+    allowed_verbs: ClassVar[tuple[Verb, ...]] = (*ROUTED, Verb.FETCH, Verb.VALIDATE, Verb.CALL)
     stage: ClassVar[Stage] = Stage.RESULT
     metadata: ClassVar[Metadata] = Metadata(
         visibility="silent",
@@ -332,7 +331,8 @@ class PartialResult(_ServiceEffect):
 class SilentNoop(_ServiceEffect):
     """The server reports success and did nothing: no work, no bill, no right answer."""
 
-    allowed_verbs: ClassVar[tuple[Verb, ...]] = _ANSWERS
+    verbs: ClassVar[tuple[Verb, ...]] = (*ROUTED, Verb.CALL, Verb.COMPENSATE)
+    allowed_verbs: ClassVar[tuple[Verb, ...]] = (*ROUTED, Verb.CALL, Verb.COMPENSATE)
     stage: ClassVar[Stage] = Stage.RESULT
     metadata: ClassVar[Metadata] = Metadata(visibility="silent", kind="omission", recovery="judge the answer")
 

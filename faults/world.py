@@ -22,8 +22,9 @@ class Services:
     """The services of an environment, in the order of ``Calls.service``.
 
     Args:
-        names: one name per service; ``judge`` and ``person`` have their own verbs.
+        names: one name per service.
         families: the provider family of each; a family shares outages, limits and capacity.
+        verbs: the verbs that each takes; None: those of the router, see :meth:`placeable`.
 
     Raises:
         FaultError: if the two differ in length or a name is there twice.
@@ -31,6 +32,7 @@ class Services:
 
     names: tuple[str, ...]
     families: tuple[str, ...]
+    verbs: tuple[tuple[Verb, ...], ...] | None = None
 
     def __post_init__(self) -> None:
         if len(self.names) != len(self.families):
@@ -66,9 +68,11 @@ class Services:
     def placeable(self) -> NDArray[np.bool_]:
         """Return the ``(len(Verb), K)`` mask of calls that can occur.
 
-        Services called ``judge`` and ``person`` take judge calls and escalations and nothing else; where one
-        of them is missing, any service may take its calls.
+        Without ``verbs``, services called ``judge`` and ``person`` take judge calls and escalations and nothing
+        else; where one of them is missing, any service may take its calls.
         """
+        if self.verbs is not None:
+            return np.array([[verb in own for own in self.verbs] for verb in Verb], dtype=np.bool_)
         mask = np.ones((len(Verb), len(self)), dtype=np.bool_)
         for verb, name in ((Verb.JUDGE, "judge"), (Verb.ESCALATE, "person")):
             if name in self.names:
@@ -85,11 +89,12 @@ class Services:
             FaultError: if nothing matches, naming the services and verbs there are.
         """
         service = np.array([fnmatchcase(name, pattern) for name in self.names])
-        verb = np.array([fnmatchcase(name, pattern) for name in Verb.words()])
+        taken = np.asarray(self.placeable().any(axis=1))
+        verb = np.array([fnmatchcase(name, pattern) for name in Verb.words()]) & taken
         if not (service.any() or verb.any()):
+            verbs = ", ".join(word for word, there in zip(Verb.words(), taken, strict=True) if there)
             raise FaultError(
-                f"on({pattern!r}) matches no service and no verb; services: {', '.join(self.names)}; "
-                f"verbs: {', '.join(Verb.words())}"
+                f"on({pattern!r}) matches no service and no verb; services: {', '.join(self.names)}; verbs: {verbs}"
             )
         return verb[:, None] | service[None, :]
 

@@ -42,11 +42,13 @@ class Preferences:
     """The four preferences of an episode, compiled.
 
     Use :meth:`compile`. ``columns`` holds one :class:`PreferenceColumn` per preference in the order of
-    ``PREFERENCE_NAMES``; ``sampled`` the names of those that are drawn.
+    ``PREFERENCE_NAMES``; ``sampled`` the names of those that are drawn; ``named`` those that the scenario names,
+    fixed or as a range, so that a policy trained on a range can be used at one point of it.
     """
 
-    def __init__(self, columns: Sequence[PreferenceColumn]) -> None:
+    def __init__(self, columns: Sequence[PreferenceColumn], named: Sequence[str] = ()) -> None:
         self.columns = tuple(columns)
+        self.named = tuple(named)
         self.sampled = tuple(column.name for column in self.columns if column.sampled)
         self._tables: dict[str, tuple[int, QuantileTable]] = {
             column.name: (stream_id(f"preference.{column.name}"), log_uniform(column.low, column.high))
@@ -81,7 +83,17 @@ class Preferences:
         for name in names:
             low, high = _bounds(spec.get(name, defaults[name]), f"{where}.{name}", name in _LIMITS)
             columns.append(PreferenceColumn(name, _UNITS[name], low, high))
-        return cls(columns)
+        return cls(columns, [name for name in names if name in spec])
+
+    def at(self, name: str, value: float) -> Preferences:
+        """The same preferences with one of them fixed; no other draw moves.
+
+        Raises:
+            RewardError: no such preference, or a value that it cannot have.
+        """
+        fixed = Preferences.compile({name: value}, {c.name: c.low for c in self.columns}).columns
+        pairs = zip(fixed, self.columns, strict=True)
+        return Preferences([new if new.name == name else old for new, old in pairs], self.named)
 
     def sample(self, keys: U64) -> dict[str, F64]:
         """Draw the preferences of new episodes.

@@ -8,12 +8,14 @@ from .record_schema import RecordSchema
 from .records import RecordSource
 from .schema import RouterScenario, Scenario
 from .schema_export import json_schema
+from .workflow_schema import WorkflowScenario
 
 __all__ = [
     "RecordSchema",
     "RecordSource",
     "RouterScenario",
     "Scenario",
+    "WorkflowScenario",
     "builtin_record_schemas",
     "builtin_scenarios",
     "fault_plan",

@@ -16,7 +16,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import TableError
-from .fault_rates import ANSWER, fit_faults, read_mapping
+from .effort_fit import fit_effort
+from .failure_fit import fit_failures
+from .fault_rates import fit_faults, is_answer, read_mapping
 from .fitting import Interval, ResponseFit, fit_response_model
 from .likelihood import Counts
 from .loading import load_scenario
@@ -130,14 +132,14 @@ def calibrate(
         TableError: naming file, column, row (or line), the value met and what is allowed.
     """
     mapped = read_mapping(mapping)
-    answers = [mode for mode, entry in mapped.items() if entry == ANSWER]
+    answers = [mode for mode, entry in mapped.items() if is_answer(entry)]
     runs = load_runs(
         table, configs=configs, class_column=class_column, families=families, answers=answers,
-        modes=[mode for mode, entry in mapped.items() if entry != ANSWER], missing=missing, prices=prices,
+        modes=[mode for mode, entry in mapped.items() if not is_answer(entry)], missing=missing, prices=prices,
     )  # fmt: skip
     if queries is not None:
         runs = _only(runs, queries)
-    fit = fit_response_model(counts_of(runs))
+    fit = fit_response_model(counts_of(runs), own_latents=None)
     label = name or (Path(table).name.split(".")[0] if isinstance(table, (str, Path)) else "calibrated")
     calibration = _assemble(runs, fit, mapped, safe_name(label), seed)
     if out is not None:
@@ -200,26 +202,37 @@ def _assemble(runs: Runs, fit: ResponseFit, mapped: Any, name: str, seed: int) -
     notes = [*runs.notes, *fit.notes]
     rates: dict[str, Interval] = {}
     faults = fit_faults(runs, mapped, names)
+    effort = fit_effort(runs, fit, (faults.pays, faults.waits))
+    failures = fit_failures(runs, fit, mapped)
+    rates.update({**effort.intervals, **failures.intervals})
     share = fit.counts.share
     shift, note = _skill_shift(runs, fit)
     notes += [note] if note else []
+    right = runs.success | runs.visible
     portfolio: dict[str, Any] = {}
     for k, config in enumerate(names):
         mine = runs.config == k
         entry: dict[str, Any] = {"family": runs.families[k]}
         skill = {c: round(float(fit.skill[k, i] + shift[k]), 3) for i, c in enumerate(classes)}
         entry["skill"] = skill if len(skill) > 1 else next(iter(skill.values()))
-        for column, values, usual in (
-            ("cost_usd", runs.cost_usd, faults.pays),
-            ("latency_s", runs.latency_s, faults.waits),
+        factors = [round(float(factor), 3) for factor in effort.wrong[k]]
+        for column, values, usual, factor in (
+            ("cost_usd", runs.cost_usd, faults.pays, factors[0]),
+            ("latency_s", runs.latency_s, faults.waits, factors[1]),
         ):
             known = mine & usual & ~np.isnan(values)
-            entry[column], note = _distribution(values[known], f"{config}: {column}")
+            base = np.where(right, values, values / factor)
+            entry[column], note = _distribution(base[known], f"{config}: {column}")
             notes += [note] if note else []
             if known.any():
                 rates[f"{column}.{config}"] = _mean(values[known], runs.query[known])
+        if factors != [1.0, 1.0] or failures.fails[k]:
+            entry["wrong"] = {"cost_factor": factors[0], "latency_factor": factors[1], "fails": failures.fails[k]}
+        if fit.ratio is not None:
+            entry["latent_sd"] = round(float(fit.latent_sd[k]), 3)
         portfolio[config] = entry
-    notes += _depends_on_success(runs, names)
+    if effort.effort is None:
+        notes.append("costs and times of calls on one task are drawn apart: there are too few runs to tell more")
     judge, judge_rates, note = _judge(runs)
     notes += [note, *faults.notes]
     rates.update(judge_rates)
@@ -247,6 +260,7 @@ def _assemble(runs: Runs, fit: ResponseFit, mapped: Any, name: str, seed: int) -
             "family_sd": sds[1],
             "configuration_sd": sds[2],
             "hint_sd": None,
+            "effort": _together(effort.effort, failures.sharing),
         },
         "portfolio": portfolio,
         "judge": judge,
@@ -262,6 +276,10 @@ def _assemble(runs: Runs, fit: ResponseFit, mapped: Any, name: str, seed: int) -
     scenario = load_scenario(data)
     assert isinstance(scenario, RouterScenario)
     return Calibration(scenario, runs, fit, tuple(notes), rates, shift)
+
+
+def _together(effort: dict[str, Any] | None, failure: dict[str, float] | None) -> dict[str, Any] | None:
+    return effort if failure is None else {**(effort or {}), "failure": failure}
 
 
 def _round(value: float, digits: int = 2) -> float:
@@ -322,7 +340,7 @@ def _skill_shift(runs: Runs, fit: ResponseFit) -> tuple[F64, str]:
     z = np.linspace(-4.75, 4.75, 201)
     weight = np.exp(-0.5 * z * z)
     weight /= weight.sum()
-    spread = float(np.sqrt(np.square(fit.sds).sum()))
+    spread = np.sqrt(fit.sds[0] ** 2 + fit.sds[1] ** 2 + fit.latent_sd**2)
     for k in range(len(shift)):
         total = runs.tally(runs.config == k)[:, k]
         if (total > 0).mean() < 0.95:
@@ -334,7 +352,7 @@ def _skill_shift(runs: Runs, fit: ResponseFit) -> tuple[F64, str]:
         target = float(np.clip(recorded / max(1.0 - lost, 1e-9), 0.005, 0.995))
 
         def excess(by: float, k: int = k, target: float = target) -> float:
-            chance = 1.0 / (1.0 + np.exp(-(fit.margin[k][:, None] + by + spread * z)))
+            chance = 1.0 / (1.0 + np.exp(-(fit.margin[k][:, None] + by + spread[k] * z)))
             return float(fit.counts.share @ (chance @ weight)) - target
 
         if excess(-2.0) <= 0.0 <= excess(2.0):
@@ -347,26 +365,6 @@ def _skill_shift(runs: Runs, fit: ResponseFit) -> tuple[F64, str]:
         f"skills are shifted, by {listed(moved, 8)} logits, so that success with faults on is the recorded one; "
         "recorded failures prefer certain queries, those of a scenario do not, so the profile clean may be too rosy"
     )
-
-
-def _depends_on_success(runs: Runs, names: Sequence[str]) -> list[str]:
-    """Say where wrong answers cost or take much more or less than right ones, which the simulator ignores."""
-    notes = []
-    for label, values in (("cost", runs.cost_usd), ("latency", runs.latency_s)):
-        found = []
-        for k, name in enumerate(names):
-            mine = (runs.config == k) & ~runs.visible & ~np.isnan(values)
-            right, wrong = values[mine & runs.success], values[mine & ~runs.success]
-            if len(right) >= 10 and len(wrong) >= 10 and np.median(right) > 0.0:
-                ratio = float(np.median(wrong) / np.median(right))
-                if ratio > 1.5 or ratio < 1 / 1.5:
-                    found.append(f"{name} ({ratio:.1f} times)")
-        if found:
-            notes.append(
-                f"median {label} of wrong answers differs from that of right ones, which the scenario does not repeat: "
-                f"{listed(found, 6)}"
-            )
-    return notes
 
 
 def _judge(runs: Runs) -> tuple[dict[str, Any], dict[str, Interval], str]:

@@ -11,7 +11,8 @@ class Column:
 
     Args:
         name: unique name, dotted for columns that belong to a configuration.
-        unit: ``s``, ``USD``, ``count``, ``flag``, ``share``, ``code``, ``logit`` or ``z`` (standardised).
+        unit: ``s``, ``USD``, ``count``, ``flag``, ``share``, ``code``, ``logit``, ``z`` (standardised), or
+            ``log10`` of one of them.
         low: smallest value it can take.
         high: largest value it can take; larger ones are clipped to it.
     """

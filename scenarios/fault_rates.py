@@ -1,8 +1,8 @@
 """From recorded failure modes to fault plans: which effect each mode is, and how often it strikes whom.
 
-The mapping is data that its user can edit: ``mode: {fault: NAME, parameters...}``, or ``mode: answer`` for a
-mode that is the model's own wrong answer. Parameters that are not given are fitted: how long the caller
-waited, and how much of the price was billed all the same.
+The mapping is data that its user can edit: ``mode: {fault: NAME, parameters...}``, ``mode: answer`` for a mode that
+is the model's own wrong answer, or ``mode: {answer: STATUS}`` for one that shows. Parameters that are not given are
+fitted: how long the caller waited, and how much of the price was billed all the same.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from ..faults.calls import Status
 from ..faults.registry import lookup
 from .fitting import Interval
 from .runs import Runs
+from .schema import FAILED_STATUSES
 from .table_fill import FAILURE_STATUS
 
 Bools = NDArray[np.bool_]
@@ -48,11 +49,16 @@ FAULTS: Final[Mapping[str, dict[str, Any]]] = {
 Mapped = dict[str, dict[str, Any] | str]
 
 
+def is_answer(entry: dict[str, Any] | str) -> bool:
+    """Whether an entry of the mapping makes a mode a wrong answer, shown or not."""
+    return ANSWER in entry
+
+
 def read_mapping(source: Path | Mapping[str, Any] | None) -> Mapped:
     """Read the mapping of failure modes, on top of what is known.
 
     Raises:
-        TableError: for an unreadable file, or an entry that is neither a fault nor ``answer``.
+        TableError: for an unreadable file, or an entry that is neither a fault nor an answer.
     """
     import yaml
 
@@ -81,10 +87,12 @@ def read_mapping(source: Path | Mapping[str, Any] | None) -> Mapped:
             except FaultError as error:
                 raise TableError(f"{where}: {mode}: {error}") from None
             known[str(mode)] = dict(entry)
+        elif isinstance(entry, Mapping) and set(entry) == {ANSWER} and entry[ANSWER] in FAILED_STATUSES:
+            known[str(mode)] = dict(entry)
         else:
             raise TableError(
-                f"{where}: {mode}: got {entry!r}; allowed: {{fault: NAME, parameters...}} or 'answer'; "
-                "`when` and `id` are fitted"
+                f"{where}: {mode}: got {entry!r}; allowed: {{fault: NAME, parameters...}} or 'answer'; `when` and `id` "
+                f"are fitted. {{answer: STATUS}} is a wrong answer that shows, as one of {', '.join(FAILED_STATUSES)}"
             )
     return known
 
@@ -130,7 +138,7 @@ def fit_faults(runs: Runs, mapped: Mapped, names: tuple[str, ...]) -> FaultFit:
             assert not isinstance(entry, str)
             rows = mine & runs.visible & (runs.mode == mode)
             failed = runs.tally(rows)[:, k]
-            interval = _rate(failed, total[:, k])
+            interval = clustered_rate(failed, total[:, k])
             found.rates[f"fault.{name}.{mode}"] = interval
             trigger = _trigger(failed, total[:, k], interval.value)
             parameters = _parameters(runs, rows, mine & ~runs.visible, entry, found)
@@ -147,7 +155,7 @@ def fit_faults(runs: Runs, mapped: Mapped, names: tuple[str, ...]) -> FaultFit:
     return found
 
 
-def _rate(failed: NDArray[np.int64], count: NDArray[np.int64]) -> Interval:
+def clustered_rate(failed: NDArray[np.int64], count: NDArray[np.int64]) -> Interval:
     """Share of runs that failed; the interval is Wilson's at the effective sample size of clustered runs."""
     n = int(count.sum())
     p = float(failed.sum()) / n

@@ -30,6 +30,7 @@ ASSUMED: Final[Mapping[str, float]] = {"difficulty_sd": 1.0, "family_sd": 0.4, "
 _PRIOR_LOG_SD: Final = 1.2
 _PRIOR_SKILL: Final = 4.0
 _PRIOR_CLASS: Final = 2.0
+_PRIOR_RATIO: Final = 0.4
 _SMALLEST: Final = 0.01
 _CHI2_95: Final = 3.841458820694124
 _Z95: Final = 1.959963984540054
@@ -62,6 +63,8 @@ class ResponseFit:
         log_likelihood: of the counts, up to a constant that depends on the table alone.
         fixed: standard deviations that were not fitted.
         notes: what could not be identified, in sentences.
+        ratio: ``(K,)`` what each configuration's own latent has of the common standard deviation; None if they are
+            not told apart.
     """
 
     counts: Counts
@@ -72,6 +75,7 @@ class ResponseFit:
     log_likelihood: float
     fixed: Mapping[str, float]
     notes: tuple[str, ...]
+    ratio: F64 | None
     _problem: _Problem = field(repr=False)
     _theta: F64 = field(repr=False)
 
@@ -80,9 +84,14 @@ class ResponseFit:
         """``(K, C)`` skill minus mean difficulty."""
         return self.skill - self.difficulty
 
+    @property
+    def latent_sd(self) -> F64:
+        """``(K,)`` standard deviation of what each configuration keeps on a task, logits."""
+        return self.sds[2] * (np.ones(len(self.counts.configs)) if self.ratio is None else self.ratio)
+
     def score(self, counts: Counts) -> F64:
         """``(Q,)`` log-likelihood of other queries of the same configurations and classes."""
-        return Likelihood(counts).per_query(self.margin, self.sds)
+        return Likelihood(counts).per_query(self.margin, self.sds, self.ratio)
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
@@ -120,6 +129,12 @@ class ResponseFit:
             wald = (value * math.exp(-_Z95 * error), value * math.exp(_Z95 * error))
             low, high = problem.profile(theta, j, error) if error > 0.15 else wald
             found[name] = Interval(value, low, high)
+        if self.ratio is not None:
+            for k, config in enumerate(names[0]):
+                row = problem.latent_row(k)
+                half = _Z95 * math.sqrt(max(0.0, float(row @ covariance @ row)))
+                value = float(self.latent_sd[k])
+                found[f"latent_sd.{config}"] = Interval(value, value * math.exp(-half), value * math.exp(half))
         return found
 
     def bootstrap(self, draws: int = 50, seed: int = 0) -> dict[str, Interval]:
@@ -131,7 +146,9 @@ class ResponseFit:
         """
         rows: dict[str, list[float]] = {}
         for draw in range(draws):
-            again = fit_response_model(simulate_counts(self, seed, draw), fixed=self.fixed, start=self._theta)
+            told = self.ratio is not None
+            drawn = simulate_counts(self, seed, draw)
+            again = fit_response_model(drawn, fixed=self.fixed, start=self._theta, own_latents=told)
             for name, value in again.point().items():
                 rows.setdefault(name, []).append(value)
         here = self.point()
@@ -153,11 +170,17 @@ class ResponseFit:
         }
         if len(classes) > 1:
             found.update({f"difficulty.{group}": float(self.difficulty[c]) for c, group in enumerate(classes)})
+        if self.ratio is not None:
+            found.update({f"latent_sd.{c}": float(v) for c, v in zip(self.counts.configs, self.latent_sd, strict=True)})
         return {**found, **dict(zip(SDS, self.sds, strict=True))}
 
 
 def fit_response_model(
-    counts: Counts, *, fixed: Mapping[str, float] | None = None, start: F64 | None = None
+    counts: Counts,
+    *,
+    fixed: Mapping[str, float] | None = None,
+    start: F64 | None = None,
+    own_latents: bool | None = False,
 ) -> ResponseFit:
     """Fit skills, class means and the three standard deviations.
 
@@ -165,11 +188,14 @@ def fit_response_model(
         counts: successes and runs per query and configuration.
         fixed: standard deviations not to fit, by name. What the counts cannot identify is fixed and noted.
         start: parameters of another fit of the same shape, to begin from.
+        own_latents: whether each configuration has a latent spread of its own, around the common one; None decides
+            by a likelihood ratio test at 5 %.
 
     Raises:
         TableError: for an unknown or negative fixed standard deviation, or a configuration without runs.
     """
     from scipy.optimize import minimize
+    from scipy.special import chdtri
 
     asked = dict(fixed or {})
     for name, value in asked.items():
@@ -179,9 +205,17 @@ def fit_response_model(
     if empty.size:
         raise TableError(f"configuration {counts.configs[empty[0]]!r} has no run that is right or wrong; leave it out")
     notes, unseen = _unidentified(counts)
-    problem = _Problem(counts, {**unseen, **asked})
+    if own_latents is None:
+        common = fit_response_model(counts, fixed=fixed, start=start)
+        if len(counts.configs) < 2 or "configuration_sd" in common.fixed:
+            return common
+        grown = np.concatenate([common._theta, np.zeros(len(counts.configs))])
+        apart = fit_response_model(counts, fixed=fixed, start=grown, own_latents=True)
+        gain = 2.0 * (apart.log_likelihood - common.log_likelihood)
+        return apart if gain > chdtri(len(counts.configs) - 1, 0.05) else common
+    problem = _Problem(counts, {**unseen, **asked}, own_latents=own_latents)
     if start is None or len(start) != problem.size:
-        rough = _Problem(counts, problem.fixed, fineness=0.4)
+        rough = _Problem(counts, problem.fixed, fineness=0.4, own_latents=own_latents)
         options = {"maxiter": 200, "ftol": 1e-6}
         start = np.asarray(minimize(rough.objective, rough.initial(), jac=True, method="L-BFGS-B", options=options).x)
     theta = start
@@ -192,12 +226,12 @@ def fit_response_model(
         if len(counts.classes) == 1 or not problem.refit_class_sd(theta):
             break
     margin, sds = problem.unpack(theta)
-    difficulty = problem.difficulty(theta)
+    difficulty, ratio = problem.difficulty(theta), problem.ratio(theta)
     class_sd = problem.class_sd if len(counts.classes) > 1 else 0.0
     return ResponseFit(
         counts, margin + difficulty, difficulty, (float(sds[0]), float(sds[1]), float(sds[2])), class_sd,
-        problem.likelihood.value(margin, sds), problem.fixed, tuple(n for k, n in notes.items() if k not in asked),
-        problem, theta,
+        problem.likelihood.value(margin, sds, ratio), problem.fixed,
+        tuple(n for k, n in notes.items() if k not in asked), ratio, problem, theta,
     )  # fmt: skip
 
 
@@ -213,7 +247,7 @@ def simulate_counts(fit: ResponseFit, seed: int = 0, draw: int = 0) -> Counts:
 
     x = fit.margin.T[counts.query_class] - fit.sds[0] * latent(["difficulty"])
     x += fit.sds[1] * latent([f"family.{name}" for name in counts.families])
-    x += fit.sds[2] * latent([f"configuration.{name}" for name in counts.configs])
+    x += fit.latent_sd * latent([f"configuration.{name}" for name in counts.configs])
     chance = 1.0 / (1.0 + np.exp(-x))
     wins = np.zeros_like(counts.runs)
     for k, name in enumerate(counts.configs):
@@ -252,16 +286,20 @@ def _unidentified(counts: Counts) -> tuple[dict[str, str], dict[str, float]]:
 
 
 class _Problem:
-    """The penalised objective over one vector: abilities, class means, class skills, logs of the free sds."""
+    """The penalised objective over one vector: abilities, class means, class skills, logs of the free sds, and
+    logs of what each configuration's latent has of the common sd, if they differ."""
 
-    def __init__(self, counts: Counts, fixed: Mapping[str, float], fineness: float = 1.0) -> None:
+    def __init__(
+        self, counts: Counts, fixed: Mapping[str, float], fineness: float = 1.0, own_latents: bool = False
+    ) -> None:
         self.counts, self.fixed = counts, dict(fixed)
         self.likelihood = Likelihood(counts, fineness)
         self.k, self.c = len(counts.configs), len(counts.classes)
         self.free = [j for j, name in enumerate(SDS) if name not in self.fixed]
         self.class_sd = 0.7
         classes = self.c if self.c > 1 else 0
-        self._ends = np.cumsum([self.k, classes, self.k * classes, len(self.free)])
+        own = self.k if own_latents and 2 in self.free else 0
+        self._ends = np.cumsum([self.k, classes, self.k * classes, len(self.free), own])
         self.size = int(self._ends[-1])
         self._centre = np.log([ASSUMED[SDS[j]] for j in self.free])
 
@@ -271,8 +309,19 @@ class _Problem:
         rate = (wins + 0.5) / (runs + 1.0)
         theta = np.zeros(self.size)
         theta[: self.k] = 1.3 * np.log(rate / (1.0 - rate))
-        theta[self._ends[2] :] = self._centre
+        theta[self._ends[2] : self._ends[3]] = self._centre
         return theta
+
+    def ratio(self, theta: F64) -> F64 | None:
+        """``(K,)`` what each configuration's latent has of the common sd; None if they are not told apart."""
+        d, e = self._ends[3:]
+        return np.exp(np.clip(theta[d:e], -3.0, 3.0)) if e > d else None
+
+    def latent_row(self, k: int) -> F64:
+        """Derivative of the log of one configuration's own sd with respect to the vector."""
+        row = np.zeros(self.size)
+        row[self.sd_index(2)] = row[self._ends[3] + k] = 1.0
+        return row
 
     def sd_index(self, j: int) -> int:
         """Where standard deviation ``j`` stands in the vector."""
@@ -280,12 +329,12 @@ class _Problem:
 
     def unpack(self, theta: F64) -> tuple[F64, F64]:
         """Margins ``(K, C)`` and the three standard deviations."""
-        a, b, c = self._ends[:3]
+        a, b, c, d = self._ends[:4]
         margin = np.repeat(theta[:a, None], self.c, axis=1)
         if self.c > 1:
             margin = margin - theta[a:b] + theta[b:c].reshape(self.k, self.c)
         sds = np.array([self.fixed.get(name, 0.0) for name in SDS])
-        sds[self.free] = np.exp(np.clip(theta[c:], -8.0, 3.0))
+        sds[self.free] = np.exp(np.clip(theta[c:d], -8.0, 3.0))
         return margin, sds
 
     def difficulty(self, theta: F64) -> F64:
@@ -313,26 +362,30 @@ class _Problem:
 
     def objective(self, theta: F64) -> tuple[float, F64]:
         """Minus the penalised log-likelihood and its gradient."""
-        a, b, c = self._ends[:3]
+        a, b, c, d = self._ends[:4]
         margin, sds = self.unpack(theta)
-        value, gradient = self.likelihood.gradient(margin, sds)
+        ratio = self.ratio(theta)
+        value, gradient = self.likelihood.gradient(margin, sds, ratio)
         slope = np.zeros(self.size)
         slope[:a] = gradient.margin.sum(axis=1)
         if self.c > 1:
             slope[a:b] = -gradient.margin.sum(axis=0)
             slope[b:c] = gradient.margin.reshape(-1)
-        slope[c:] = gradient.sds[self.free] * sds[self.free]
+        slope[c:d] = gradient.sds[self.free] * sds[self.free]
+        if ratio is not None:
+            slope[d:] = gradient.latent * sds[2] * ratio
         scale = np.empty(self.size)
-        scale[:a], scale[a:b], scale[b:c], scale[c:] = _PRIOR_SKILL, _PRIOR_CLASS, self.class_sd, _PRIOR_LOG_SD
+        scale[:a], scale[a:b], scale[b:c], scale[c:d] = _PRIOR_SKILL, _PRIOR_CLASS, self.class_sd, _PRIOR_LOG_SD
+        scale[d:] = _PRIOR_RATIO
         away = theta.copy()
-        away[c:] -= self._centre
+        away[c:d] -= self._centre
         away /= scale
         return 0.5 * float(away @ away) - value, away / scale - slope
 
     def refit_class_sd(self, theta: F64) -> bool:
         """One step of EM for the spread of class skills; whether it still moved."""
         b, c = self._ends[1:3]
-        information = self.likelihood.gradient(*self.unpack(theta))[1].information.reshape(-1)
+        information = self.likelihood.gradient(*self.unpack(theta), self.ratio(theta))[1].information.reshape(-1)
         seen = information > 0.0
         spread = theta[b:c][seen] ** 2 + 1.0 / (information[seen] + self.class_sd**-2)
         # two pseudo-observations of half a logit keep it from collapsing
@@ -358,7 +411,7 @@ class _Problem:
         """Profile interval of standard deviation ``j``, its own prior left out; the lower end may be 0."""
         from scipy.optimize import minimize
 
-        rough = _Problem(self.counts, self.fixed, fineness=0.6)
+        rough = _Problem(self.counts, self.fixed, 0.6, bool(self._ends[4] > self._ends[3]))
         rough.class_sd = self.class_sd
         at = self.sd_index(j)
         rest = np.delete(np.arange(self.size), at)

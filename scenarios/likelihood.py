@@ -89,11 +89,13 @@ class Gradient:
         margin: ``(K, C)`` with respect to ``m``.
         sds: ``(3,)`` with respect to the three standard deviations.
         information: ``(K, C)`` sum over queries of the squared derivative with respect to ``m``.
+        latent: ``(K,)`` with respect to the standard deviation of each configuration's latent.
     """
 
     margin: F64
     sds: F64
     information: F64
+    latent: F64
 
 
 class Likelihood:
@@ -134,28 +136,32 @@ class Likelihood:
             nodes = int(fineness * np.clip(5.0 * most, 13, 25))
             self._families.append(_Family(combos[:, 0], combos[:, 1], combos[:, 2], hot, *_grid(nodes)))
 
-    def per_query(self, margin: F64, sds: Sequence[float] | F64) -> F64:
+    def per_query(self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None) -> F64:
         """``(Q,)`` log-likelihood of each query, up to the constant number of orders of its runs."""
-        return self._evaluate(margin, np.asarray(sds, dtype=np.float64), False)[0][self.inverse]
+        return self._evaluate(margin, np.asarray(sds, dtype=np.float64), ratio, False)[0][self.inverse]
 
-    def value(self, margin: F64, sds: Sequence[float] | F64) -> float:
+    def value(self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None) -> float:
         """Log-likelihood of all queries."""
-        return float(self.per_query(margin, sds).sum())
+        return float(self.per_query(margin, sds, ratio).sum())
 
-    def gradient(self, margin: F64, sds: Sequence[float] | F64) -> tuple[float, Gradient]:
+    def gradient(self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None) -> tuple[float, Gradient]:
         """Log-likelihood and its derivatives.
 
         Args:
             margin: ``(K, C)`` skill minus mean difficulty.
             sds: difficulty, family and configuration standard deviation, logits.
+            ratio: ``(K,)`` what each configuration's own standard deviation is of the third of ``sds``; None is 1.
         """
-        logs, gradient = self._evaluate(margin, np.asarray(sds, dtype=np.float64), True)
+        logs, gradient = self._evaluate(margin, np.asarray(sds, dtype=np.float64), ratio, True)
         assert gradient is not None
         return float(self._weight @ logs), gradient
 
-    def _evaluate(self, margin: F64, sds: F64, wanted: bool) -> tuple[F64, Gradient | None]:
+    def _evaluate(self, margin: F64, sds: F64, ratio: F64 | None, wanted: bool) -> tuple[F64, Gradient | None]:
         sd_d, sd_f, sd_u = sds
-        table = self._tabulate(margin, _REACH * (sd_d + sd_f), sd_u)
+        own = np.ones(len(margin)) if ratio is None else ratio
+        # one table serves all configurations that keep equally much
+        kept, which = (own[:1], np.zeros(len(own), np.int64)) if ratio is None else (own, np.arange(len(own)))
+        table = self._tabulate(margin, _REACH * (sd_d + sd_f), sd_u * kept)
         d = len(self._z_d)
         total = np.broadcast_to(self._log_d, (len(self._group), d)).copy()
         parts: list[tuple[F64, F64, F64, F64]] = []
@@ -164,7 +170,7 @@ class Likelihood:
             z_f, log_f = (family.z, family.log) if sd_f > 0.0 else (np.zeros(1), np.zeros(1))
             shift = (sd_f * z_f[None, :] - sd_d * self._z_d[:, None]).reshape(-1)
             x = margin[family.config, family.group][:, None] + shift
-            logs, slope, spread = table.look_up(family.pair, x)
+            logs, slope, spread = table.look_up(family.pair + len(self._pairs) * which[family.config], x)
             joint = (family.hot @ logs).reshape(-1, d, len(z_f)) + log_f
             top = joint.max(axis=2, keepdims=True)
             np.exp(joint - top, out=joint)
@@ -181,6 +187,7 @@ class Likelihood:
             return logs, None
         total /= mass
         at_margin, information, at_sds = np.zeros_like(margin), np.zeros_like(margin), np.zeros(3)
+        at_latent = np.zeros(len(margin))
         for family, (joint, slope, spread, z_f) in zip(self._families, parts, strict=True):
             joint *= total[:, :, None]
             flat = joint.reshape(len(joint), -1)
@@ -191,31 +198,30 @@ class Likelihood:
             np.add.at(information, place, self._weight @ (scores * scores))
             pull = (family.hot * self._weight[:, None]).T @ flat
             push = (pull * slope).sum(axis=0).reshape(d, -1)
-            at_sds += (
-                -float(push.sum(axis=1) @ self._z_d),
-                float(push.sum(axis=0) @ z_f),
-                float((pull * spread).sum()),
-            )
-        return logs, Gradient(at_margin, at_sds, information)
+            np.add.at(at_latent, family.config, (pull * spread).sum(axis=1))
+            at_sds += (-float(push.sum(axis=1) @ self._z_d), float(push.sum(axis=0) @ z_f), 0.0)
+        at_sds[2] = at_latent @ own
+        return logs, Gradient(at_margin, at_sds, information, at_latent)
 
-    def _tabulate(self, margin: F64, reach: float, sd_u: float) -> _Table:
+    def _tabulate(self, margin: F64, reach: float, sd_u: F64) -> _Table:
         first = int(np.floor((margin.min() - reach) / _STEP)) - 1
         last = int(np.ceil((margin.max() + reach) / _STEP)) + 2
         x = np.arange(first, last + 1) * _STEP
-        at = x[:, None] + sd_u * self._z_u
-        right = -np.logaddexp(0.0, -at)
-        wrong = right - at
-        odds = np.exp(right)
         values, slopes, spreads = [], [], []
-        for n, s in self._pairs:
-            log = s * right + (n - s) * wrong + self._log_u
-            top = log.max(axis=1, keepdims=True)
-            weight = np.exp(log - top)
-            mass = weight.sum(axis=1)
-            residual = weight * (s - n * odds)
-            values.append(np.log(mass) + top[:, 0])
-            slopes.append(residual.sum(axis=1) / mass)
-            spreads.append(residual @ self._z_u / mass)
+        for sd in sd_u:
+            at = x[:, None] + sd * self._z_u
+            right = -np.logaddexp(0.0, -at)
+            wrong = right - at
+            odds = np.exp(right)
+            for n, s in self._pairs:
+                log = s * right + (n - s) * wrong + self._log_u
+                top = log.max(axis=1, keepdims=True)
+                weight = np.exp(log - top)
+                mass = weight.sum(axis=1)
+                residual = weight * (s - n * odds)
+                values.append(np.log(mass) + top[:, 0])
+                slopes.append(residual.sum(axis=1) / mass)
+                spreads.append(residual @ self._z_u / mass)
         spread = np.array(spreads)
         return _Table(first, np.array(values), np.array(slopes), spread, np.gradient(spread, axis=1))
 
@@ -234,7 +240,7 @@ class _Family:
 
 @dataclass(frozen=True, eq=False)
 class _Table:
-    """``log h`` of each pair of counts with its derivatives, on a grid of ``x``."""
+    """``log h`` of each pair of counts (for each sd of ``u``, in turn) and its derivatives, on a grid of ``x``."""
 
     first: int
     value: F64

@@ -10,22 +10,29 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from pydantic import ValidationError
+from pydantic import BaseModel, ValidationError
 
 from ..errors import BrownoutError, ScenarioError
-from ..faults import FaultPlan, Services
+from ..faults import FaultPlan, Services, Verb
+from ..faults.calls import ROUTED
 from ..rewards import compile_reward
 from .places import Place, Source, explain, read_nodes
 from .schema import RouterScenario, Scenario
+from .workflow_schema import WorkflowScenario
 
 LIBRARY = Path(__file__).parent
 RECORDS_SUFFIX = ".records.yaml"
-KINDS: dict[str, type[Scenario]] = {"router": RouterScenario}
+KINDS: dict[str, type[Scenario]] = {"router": RouterScenario, "workflow": WorkflowScenario}
 
 
-def builtin_scenarios() -> list[str]:
-    """Names of the scenarios that come with the package."""
-    return sorted(path.stem for path in LIBRARY.glob("*.yaml") if not path.name.endswith(RECORDS_SUFFIX))
+def builtin_scenarios(env: str | None = None) -> list[str]:
+    """Names of the scenarios that come with the package, or of those for one environment.
+
+    >>> "refund" in builtin_scenarios("workflow"), "refund" in builtin_scenarios("router")
+    (True, False)
+    """
+    names = sorted(path.stem for path in LIBRARY.glob("*.yaml") if not path.name.endswith(RECORDS_SUFFIX))
+    return names if env is None else [name for name in names if load_scenario(name).env == env]
 
 
 def load_scenario(source: str | Path | Mapping[str, Any] | Scenario, overrides: Iterable[str] = ()) -> Scenario:
@@ -209,15 +216,33 @@ def _split(dotted: str, data: Any) -> list[str]:
     return [*keys, ""]
 
 
+def scenario_data(value: Any) -> Any:
+    """Plain data of a scenario, as a file would say it: :func:`load_scenario` makes an equal one of it.
+
+    A null is left out only where leaving it out means the same.
+    """
+    if isinstance(value, BaseModel):
+        known = type(value).model_fields
+        kept = ((name, item) for name, item in value if item is not None or known[name].get_default() is not None)
+        return {name: scenario_data(item) for name, item in kept}
+    if isinstance(value, dict):
+        return {name: scenario_data(item) for name, item in value.items()}
+    return [scenario_data(item) for item in value] if isinstance(value, (list, tuple)) else value
+
+
 # ---------------------------------------------------------------- plans
 
 
 def services_of(scenario: Scenario) -> Services:
-    """The services that a fault plan can strike: the configurations, then ``judge`` and ``person``."""
+    """The services that a fault plan can strike; in the router the configurations, the judges and ``person``."""
+    if isinstance(scenario, WorkflowScenario):
+        return scenario.fault_services()
     assert isinstance(scenario, RouterScenario)
-    names = (*scenario.portfolio, "judge", "person")
-    families = (*(entry.family for entry in scenario.portfolio.values()), "judge", "person")
-    return Services(names, families)
+    judges = tuple(scenario.panel) or ("judge",)
+    names = (*scenario.portfolio, *judges, "person")
+    families = (*(entry.family for entry in scenario.portfolio.values()), *judges, "person")
+    verbs = (*(ROUTED for _ in scenario.portfolio), *((Verb.JUDGE,) for _ in judges), (Verb.ESCALATE,))
+    return Services(names, families, verbs)
 
 
 def profile_names(scenario: Scenario) -> list[str]:
@@ -261,10 +286,11 @@ class _Located:
 def _check_plans(scenario: Scenario, place: Place) -> None:
     """Check every profile's plan, the reward and the preferences against the scenario."""
     services, located = services_of(scenario), _Located(place)
+    fields = scenario.fault_fields() if isinstance(scenario, WorkflowScenario) else None
     try:
         for name, specs in scenario.profiles.items():
             plan = FaultPlan.from_specs(specs, f"profiles.{name}")
-            plan.check(services, type(scenario).ports, type(scenario).quantities)
+            plan.check(services, type(scenario).ports, type(scenario).quantities, fields)
         compile_reward(scenario.reward, scenario.preferences, scenario.limits.budget_usd, scenario.limits.deadline_s)
     except ScenarioError:
         raise

@@ -180,6 +180,9 @@ def _fields(loc: Sequence[int | str], model: type[BaseModel]) -> tuple[list[str]
     parent: type[BaseModel] | None = model
     for part in loc:
         text = str(part)
+        inside = [option for option in get_args(current) if option is not type(None)]
+        if get_origin(current) in (Union, UnionType) and len(inside) == 1:
+            current = inside[0]  # what may be left out
         options = _models(current)
         tagged = [m for m in options if text in (f.default for n, f in m.model_fields.items() if n in ("kind", "type"))]
         if len(options) > 1 and tagged:  # the tag of a union, not a key

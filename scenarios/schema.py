@@ -17,6 +17,7 @@ from numpy.typing import ArrayLike, NDArray
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 from ..envs.quantiles import logistic, normal
+from ..faults.calls import Status
 from .distributions import Distribution
 
 
@@ -30,14 +31,87 @@ Number = Annotated[float, Field(allow_inf_nan=False), BeforeValidator(_no_flag)]
 Probability = Annotated[float, Field(ge=0, le=1), BeforeValidator(_no_flag)]
 Positive = Annotated[float, Field(gt=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
 NonNegative = Annotated[float, Field(ge=0, allow_inf_nan=False), BeforeValidator(_no_flag)]
+Correlation = Annotated[float, Field(ge=-1, le=1), BeforeValidator(_no_flag)]
+
+
+def _zero(value: Any) -> bool:
+    return value == 0
+
+
+def _none(value: Any) -> bool:
+    return value is None
+
+
 Name = Annotated[str, Field(pattern=r"^[A-Za-z0-9][A-Za-z0-9_.+-]*$")]
 
 # on('...') in a trigger matches services and verbs, so a configuration cannot share their names
 _RESERVED = ("judge", "person", "launch", "repair", "escalate")
 
 
+FAILED_STATUSES = tuple(s.word for s in Status if s not in (Status.RUNNING, Status.OK, Status.CANCELLED))
+
+
 class _Part(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
+
+
+class Sharing(_Part):
+    """What calls on one task have in common in one measure: shares of the variance of its normal scores."""
+
+    task: Probability = Field(0.0, description="share that all calls on one task have in common")
+    family: Probability = Field(0.0, description="further share that calls of one family have in common")
+    configuration: Probability = Field(0.0, description="further share that repeats of one configuration have")
+    difficulty: Correlation = Field(0.0, description="correlation of the task's part with the task's difficulty")
+
+    @model_validator(mode="after")
+    def _no_more_than_all(self) -> Sharing:
+        if self.task + self.family + self.configuration > 1.0 + 1e-9:
+            raise ValueError("task, family and configuration are shares of one variance: their sum must not pass 1")
+        return self
+
+    @property
+    def own(self) -> float:
+        """Share that is left to the single call."""
+        return max(0.0, 1.0 - self.task - self.family - self.configuration)
+
+
+_ALONE = Sharing()  # pyright: ignore[reportCallIssue]
+
+
+class Effort(_Part):
+    """How dear and slow calls on one task are alike: what a failed call tells of the next one.
+
+    The distributions of a configuration stay as they are; a call takes the quantile at which its normal score
+    stands, and scores on one task are correlated.
+    """
+
+    cost: Sharing = Field(_ALONE, description="of costs")
+    latency: Sharing = Field(_ALONE, description="of times, in what the cost of the call leaves open")
+    together: Correlation = Field(0.0, description="correlation of a call's time with its cost")
+    failure: Sharing = Field(_ALONE, description="of which wrong answers are visible failures (`wrong.fails`)")
+    classes: dict[str, tuple[Number, Number]] | None = Field(
+        None, description="shift of cost and latency of each class of task, in standard deviations"
+    )
+
+
+class Wrong(_Part):
+    """What a wrong answer costs and takes, against a right one of the same kind."""
+
+    cost_factor: Positive = Field(1.0, description="factor on the cost")
+    latency_factor: Positive = Field(1.0, description="factor on the time")
+    fails: dict[str, Probability] = Field(
+        default_factory=dict, description="visible status -> share of the wrong answers that end so"
+    )
+
+    @field_validator("fails")
+    @classmethod
+    def _are_failures(cls, fails: dict[str, float]) -> dict[str, float]:
+        for status in fails:
+            if status not in FAILED_STATUSES:
+                raise ValueError(f"{status!r} is no visible failure; allowed: {', '.join(FAILED_STATUSES)}")
+        if sum(fails.values()) > 1.0 + 1e-9:
+            raise ValueError(f"the shares must not sum to more than 1, got {sum(fails.values()):g}")
+        return fails
 
 
 class ModelTasks(_Part):
@@ -59,11 +133,23 @@ class ModelTasks(_Part):
     hint_sd: NonNegative | None = Field(
         1.0, description="sd of the noisy difficulty estimate shown before any call; null shows none"
     )
+    effort: Effort | None = Field(
+        None, description="how alike calls on one task are in cost and time; null draws every call apart"
+    )
 
     @model_validator(mode="after")
     def _same_classes(self) -> ModelTasks:
         if set(self.difficulty) != set(self.classes):
             raise ValueError(f"difficulty: must name the classes {sorted(self.classes)}, got {sorted(self.difficulty)}")
+        shifts = self.effort.classes if self.effort is not None else None
+        if shifts is not None and set(shifts) != set(self.classes):
+            raise ValueError(f"effort.classes: must name the classes {sorted(self.classes)}, got {sorted(shifts)}")
+        if shifts is not None:
+            share = np.array(list(self.classes.values())) / sum(self.classes.values())
+            shift = np.array([shifts[c] for c in self.classes])
+            spread = share @ (shift - share @ shift) ** 2
+            if (spread >= 1.0).any():
+                raise ValueError(f"effort.classes: the variance between classes must be below 1, got {spread.max():g}")
         return self
 
 
@@ -91,6 +177,10 @@ class Configuration(_Part):
     max_calls: Annotated[int, Field(ge=1, le=64), BeforeValidator(_no_flag)] = Field(
         4, description="calls of it in one episode at most"
     )
+    latent_sd: NonNegative | None = Field(
+        None, description="sd of what it keeps on one task, logits; null takes tasks.configuration_sd"
+    )
+    wrong: Wrong | None = Field(None, description="what sets wrong answers apart, see below; null is nothing")
 
 
 class Judge(_Part):
@@ -100,6 +190,20 @@ class Judge(_Part):
     false_positive: Probability = 0.08
     cost_usd: Distribution = Field(default=0.003, validate_default=True)
     latency_s: Distribution = Field(default=1.2, validate_default=True)
+    # fields at these defaults are left out of the scenario's digest, which they do not change
+    correlation: Probability = Field(
+        default=0.0,
+        description="correlation of its errors on wrong answers of one configuration to one task",
+        exclude_if=_zero,
+    )
+    mistakes: Name | None = Field(
+        default=None, description="judges with the same word here fall for the same answers", exclude_if=_none
+    )
+    score_sd: Positive | None = Field(
+        default=None,
+        description="error of a score, sd; needed if the scenario has `quality`, only then",
+        exclude_if=_none,
+    )
 
 
 class Repair(_Part):
@@ -109,6 +213,28 @@ class Repair(_Part):
     harm: Probability = Field(0.03, description="chance to break a right candidate")
     cost_factor: Positive = 0.7
     latency_factor: Positive = 0.8
+
+
+class Quality(_Part):
+    """Answers have a quality in [0, 1] instead of being right or wrong.
+
+    A fresh answer has the quality ``1 / (1 + exp(-margin / scale))``, with the margin of the item-response model
+    (its noise included); a recorded success between 0 and 1 is a quality as it stands. A round of ``repair`` turns
+    quality ``q`` into ``q + gain (1 - q) f``, where ``f`` is the quality of a fresh answer of the same
+    configuration, or, with probability ``repair.harm``, into ``q (1 - loss u)`` with a uniform ``u``.
+    """
+
+    scale: Positive = Field(default=1.5, description="logits of margin that take the odds of quality up by e")
+    gain: Probability = Field(
+        default=0.6, description="share of what is missing that a perfect critique would add in a round"
+    )
+    loss: Probability = Field(default=0.5, description="share of the quality that a harmful round takes at most")
+    accept_at: Probability = Field(
+        default=0.7, description="quality that counts as a success, and score that is an accept"
+    )
+    floor: Probability = Field(
+        default=0.0, description="an answer below it is a wrong one to the reward (`wrong_answer`)"
+    )
 
 
 class Person(_Part):
@@ -195,7 +321,13 @@ class RouterScenario(Scenario):
     tasks: Annotated[ModelTasks | TableTasks, Field(discriminator="kind")]
     portfolio: dict[Name, Configuration] = Field(min_length=1)
     judge: Judge | None = Judge()
+    judges: dict[Name, Judge] | None = Field(
+        None, min_length=1, description="several judges, by name, in place of `judge`", exclude_if=_none
+    )
     repair: Repair | None = None
+    quality: Quality | None = Field(
+        None, description="quality in [0, 1] in place of right and wrong; left out: none", exclude_if=_none
+    )
     person: Person | None = Person()
 
     @field_validator("tasks", mode="before")
@@ -205,15 +337,23 @@ class RouterScenario(Scenario):
             return {"kind": "table" if "table" in tasks else "model", **tasks}
         return tasks
 
-    @field_validator("portfolio", mode="before")
+    @field_validator("portfolio", "judges", mode="before")
     @classmethod
-    def _empty_entries(cls, portfolio: Any) -> Any:
-        if isinstance(portfolio, dict):
-            return {name: {} if entry is None else entry for name, entry in portfolio.items()}
-        return portfolio
+    def _empty_entries(cls, entries: Any) -> Any:
+        if isinstance(entries, dict):
+            return {name: {} if entry is None else entry for name, entry in entries.items()}
+        return entries
+
+    @model_validator(mode="before")
+    @classmethod
+    def _one_judge_or_several(cls, data: Any) -> Any:
+        if isinstance(data, dict) and data.get("judges") is not None and "judge" not in data:
+            return {**data, "judge": None}
+        return data
 
     @model_validator(mode="after")
     def _fits_together(self) -> RouterScenario:
+        self._check_judges()
         for name, entry in self.portfolio.items():
             if name in _RESERVED:
                 raise ValueError(f"portfolio.{name}: this name is reserved; not allowed: {', '.join(_RESERVED)}")
@@ -225,6 +365,9 @@ class RouterScenario(Scenario):
                         raise ValueError(f"portfolio.{name}.{field}: comes from the table; leave it out")
                 if entry.skill != 0.0:
                     raise ValueError(f"portfolio.{name}.skill: success comes from the table; leave it out")
+                for field in ("wrong", "latent_sd"):
+                    if getattr(entry, field) is not None:
+                        raise ValueError(f"portfolio.{name}.{field}: outcomes come from the table; leave it out")
                 continue
             for field in ("cost_usd", "latency_s"):
                 if getattr(entry, field) is None:
@@ -235,6 +378,26 @@ class RouterScenario(Scenario):
                     f"got {sorted(entry.skill)}"
                 )
         return self
+
+    def _check_judges(self) -> None:
+        if self.judge is not None and self.judges is not None:
+            raise ValueError(
+                "judges: `judge` is given too; allowed: one of them (`judge: null` drops an inherited one)"
+            )
+        taken = {*_RESERVED, *self.portfolio, *(entry.family for entry in self.portfolio.values())}
+        for name in self.judges or ():
+            if name in taken:
+                raise ValueError(f"judges.{name}: this name is taken; not allowed: {', '.join(sorted(taken))}")
+        for name, judge in self.panel.items():
+            where = "judge" if self.judges is None else f"judges.{name}"
+            if (judge.score_sd is None) != (self.quality is None):
+                needed = "left out, as the scenario has no `quality`" if self.quality is None else "a number above 0"
+                raise ValueError(f"{where}.score_sd: got {judge.score_sd}; allowed: {needed}")
+
+    @property
+    def panel(self) -> dict[str, Judge]:
+        """The judges by name: one called ``judge``, several with names of their own, or none."""
+        return {"judge": self.judge} if self.judge is not None else dict(self.judges or {})
 
     @property
     def max_calls(self) -> int:

@@ -29,7 +29,8 @@ def json_schema(env: str = "router") -> str:
     definitions["Fault"] = _fault(definitions, KINDS[env].ports)
     properties = schema["properties"]
     _values(properties["profiles"], {"type": "array", "items": {"$ref": "#/$defs/Fault"}})
-    _values(properties["portfolio"], {"anyOf": [{"$ref": "#/$defs/Configuration"}, {"type": "null"}]})
+    if "portfolio" in properties:
+        _values(properties["portfolio"], {"anyOf": [{"$ref": "#/$defs/Configuration"}, {"type": "null"}]})
     properties["extends"] = {
         "type": "string",
         "description": "built-in name or file whose fields this one takes over; lists and numbers replace",

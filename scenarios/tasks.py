@@ -20,6 +20,8 @@ from ..envs.quantiles import QuantileBank, QuantileTable, logistic, normal
 from ..envs.streams import GOLDEN, U64, mix64, pick, stream_id, stream_ids, uniform
 from ..errors import TableError
 from .columns import Column
+from .effort_draws import EffortDraws, FailureDraws
+from .quality import QualityCurve
 from .schema import ModelTasks, RouterScenario, TableTasks, success_rates
 from .tables import RecordedTable
 
@@ -35,13 +37,14 @@ class Outcomes:
     """How ``n`` calls turn out when nothing interferes; every array is ``(n,)``.
 
     ``status`` uses the codes of :class:`brownout.faults.Status`; ``cost_usd`` and ``latency_s`` are those of
-    the whole call.
+    the whole call. ``quality`` is there if the scenario has it; then ``right`` says whether it is accepted.
     """
 
     right: NDArray[np.bool_]
     cost_usd: F64
     latency_s: F64
     status: NDArray[np.int8]
+    quality: F64 | None = None
 
 
 class TaskSource(Protocol):
@@ -51,6 +54,8 @@ class TaskSource(Protocol):
     strength: F64
     expected_cost: F64
     expected_latency: F64
+    quality: tuple[F64, F64] | None
+    """Mean and variance of the quality of each configuration's fresh answers, if the scenario has quality."""
 
     def allocate(self, num_lanes: int) -> None:
         """Make room for ``num_lanes`` lanes."""
@@ -130,10 +135,31 @@ class ModelTaskSource:
         self._per_call = np.array([0, 0, 1, 1, 1], dtype=np.uint64) * GOLDEN
         self._bank = QuantileBank(tables)
         costs, latencies = tables[2::2], tables[3::2]
-        self.expected_cost = np.array([table.mean for table in costs])
-        self.expected_latency = np.array([table.mean for table in latencies])
-        joint = np.sqrt(self._sd**2 + tasks.family_sd**2 + tasks.configuration_sd**2)
-        self.strength = success_rates(self._skill - self._mean, joint) @ (share / share.sum())
+        common = tasks.configuration_sd
+        self._latent = np.array([common if entry.latent_sd is None else entry.latent_sd for entry in entries])
+        joint = np.sqrt(self._sd**2 + tasks.family_sd**2 + (self._latent**2)[:, None])
+        self._curve = None if scenario.quality is None else QualityCurve(scenario.quality)
+        self._cut = 0.0 if self._curve is None else self._curve.cut
+        margin, share = self._skill - self._mean, share / share.sum()
+        self.strength = success_rates(margin - self._cut, joint) @ share
+        self.quality = None if self._curve is None else self._curve.moments(margin, joint, share)
+        factors = [
+            (1.0, 1.0) if entry.wrong is None else (entry.wrong.cost_factor, entry.wrong.latency_factor)
+            for entry in entries
+        ]
+        self._wrong = np.array(factors) if any(entry.wrong is not None for entry in entries) else None
+        usual = 1.0 + (1.0 - self.strength[:, None]) * (np.array(factors) - 1.0)
+        self.expected_cost = np.array([table.mean for table in costs]) * usual[:, 0]
+        self.expected_latency = np.array([table.mean for table in latencies]) * usual[:, 1]
+        self._effort = None
+        if tasks.effort is not None:
+            self._effort = EffortDraws(tasks.effort, share, classes, costs, latencies)
+            self._rows[:, 3:] = 0  # scores instead of amounts
+            more = [EffortDraws.streams(name, entry.family) for name, entry in zip(names, entries, strict=True)]
+            self._rows = np.concatenate([self._rows, np.zeros((len(names), 4), np.int64)], axis=1)
+            self._streams = np.concatenate([self._streams, np.array(more, dtype=np.uint64)], axis=1)
+            self._per_call = np.concatenate([self._per_call, np.zeros(4, np.uint64)])
+        self._failures = FailureDraws.of(scenario)
         self._one_hot = np.eye(len(classes), dtype=np.float32)
         columns = [Column(f"task.class.{c}", "flag", 0.0, 1.0) for c in classes]
         if tasks.hint_sd is not None:
@@ -147,6 +173,9 @@ class ModelTaskSource:
         self.features = np.zeros((num_lanes, len(self.columns)), np.float32)
         allowed = np.broadcast_to(self._max_calls, (num_lanes, self._max_calls.size))
         self.calls_allowed = allowed.astype(np.float32)  # compared with float32 counts in every step
+        for part in (self._effort, self._failures):
+            if part is not None:
+                part.allocate(num_lanes)
 
     def begin(self, lanes: I64, keys: U64) -> None:
         """Draw class, difficulty and the hint of it."""
@@ -161,6 +190,10 @@ class ModelTaskSource:
             hint = np.clip(difficulty + self._tasks.hint_sd * z[:, 1], -8.0, 8.0)
             features = np.concatenate([features, hint[:, None].astype(np.float32)], axis=1)
         self.features[lanes] = features
+        if self._effort is not None:
+            self._effort.begin(lanes, keys, group, z[:, 0])
+        if self._failures is not None:
+            self._failures.begin(lanes, keys, z[:, 0])
 
     def call(self, lanes: I64, keys: U64, k: I64, number: I64) -> Outcomes:
         """Resolve calls: two latents that last for the task, then noise, cost and latency of the call."""
@@ -172,9 +205,21 @@ class ModelTaskSource:
         x = self._bank.sample(self._rows.take(k, axis=0), np.multiply(bits, _UNIT, dtype=np.float64))
         margin = self._skill[k, self.group.take(lanes)] - self.difficulty.take(lanes)
         margin += self._tasks.family_sd * x[:, 0]
-        margin += self._tasks.configuration_sd * x[:, 1]
+        margin += self._latent.take(k) * x[:, 1]
         margin += x[:, 2]
-        return Outcomes(margin > 0.0, x[:, 3].copy(), x[:, 4].copy(), np.ones(len(k), np.int8))
+        right = margin > self._cut
+        cost, latency = (x[:, 3].copy(), x[:, 4].copy()) if self._effort is None else self._effort.call(lanes, k, x)
+        if self._wrong is not None:
+            factor = self._wrong.take(k, axis=0)
+            cost = np.where(right, cost, cost * factor[:, 0])
+            latency = np.where(right, latency, latency * factor[:, 1])
+        status = np.ones(len(k), np.int8)
+        if self._failures is not None:
+            status = np.where(right, status, self._failures.call(lanes, keys, k, number))
+        outcome = Outcomes(right, cost, latency, status)
+        if self._curve is not None:
+            outcome.quality = self._curve.of(margin)
+        return outcome
 
 
 class TableTaskSource:
@@ -205,7 +250,13 @@ class TableTaskSource:
         train = np.flatnonzero(~held_out)
         there = self._exists()[train]
         weight = np.maximum(there.sum(axis=(0, 2)), 1)
-        self.strength = (self._success[train] * there).sum(axis=(0, 2)) / weight
+        self._accept_at = None if scenario.quality is None else scenario.quality.accept_at
+        won = self._success[train] if self._accept_at is None else self._success[train] >= self._accept_at
+        self.strength = (won * there).sum(axis=(0, 2)) / weight
+        self.quality = None
+        if self._accept_at is not None:
+            first, second = ((self._success[train] ** n * there).sum(axis=(0, 2)) / weight for n in (1, 2))
+            self.quality = first, np.maximum(second - first * first, 0.0)
         self.expected_cost = (self._cost[train] * there).sum(axis=(0, 2)) / weight
         self.expected_latency = (self._latency[train] * there).sum(axis=(0, 2)) / weight
         self.columns = tuple(Column(f"task.{c.name}", c.unit, c.low, c.high) for c in table.feature_columns)
@@ -234,6 +285,10 @@ class TableTaskSource:
         u[repeat[None, :] >= self._samples[query, k][:, None]] = 2.0
         order = np.argsort(u, axis=1, kind="stable")
         cell = (query, k, order[np.arange(len(k)), np.minimum(number, self._repeats - 1)])
+        if self._accept_at is not None:
+            quality = self._success[cell]
+            right = quality >= self._accept_at
+            return Outcomes(right, self._cost[cell], self._latency[cell], self._status[cell], quality)
         luck = uniform(keys, self._luck_streams.take(k), number)
         return Outcomes(luck < self._success[cell], self._cost[cell], self._latency[cell], self._status[cell])
 

@@ -45,4 +45,8 @@ def modules() -> list[str]:
 
 def data_files() -> list[Path]:
     """Files that are no Python and must be installed with the package."""
-    return [ROOT / "py.typed", *sorted((ROOT / "scenarios").glob("*.yaml"))]
+    return [
+        ROOT / "py.typed",
+        *sorted((ROOT / "scenarios").glob("*.yaml")),
+        *sorted((ROOT / "trainers").glob("*.html")),
+    ]

@@ -84,14 +84,42 @@ COMMANDS = {
     ("scenarios", "schema"): ["JSON schema"],
     ("faults",): ["--json"],
     ("options",): ["--json"],
-    ("train",): ["SCENARIO", "--steps", "--resume", "--seeds", "--workers", "--collectors", "--address", "Ctrl-C"],
-    ("evaluate",): ["POLICY", "baseline:NAME", "--scenario", "--episodes", "--split", "--lanes", "--json"],
-    ("rollout",): ["--policy", "--seed", "--show-faults", "timeline"],
+    ("train",): [
+        "SCENARIO",
+        "--steps",
+        "--resume",
+        "--seeds",
+        "--workers",
+        "--collectors",
+        "--address",
+        "Ctrl-C",
+        "--curriculum",
+        "--without-faults",
+    ],
+    ("evaluate",): [
+        "POLICY",
+        "baseline:NAME",
+        "--scenario",
+        "--episodes",
+        "--split",
+        "--lanes",
+        "--frontier",
+        "--sweep",
+        "--json",
+    ],
+    ("rollout",): ["--policy", "--seed", "--show-faults", "--picture", "timeline"],
+    ("report",): ["RUN", "--out", "--episodes", "--calibration", "--pictures", "self-contained"],
+    ("claims",): ["--data", "--out", "--tasks", "--json", "published"],
     ("export",): ["POLICY", "FILE", "ONNX"],
+    ("sensitivity",): ["POLICY", "--scenario", "--by", "--picture", "intensity"],
+    ("ablation",): ["SCENARIO", "--held-out", "--seeds", "--resume"],
+    ("drift",): ["SCENARIO", "--weeks", "--episodes-per-week", "--retrain-steps", "--picture"],
     ("portfolio",): ["TABLE", "--size", "--json"],
     ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "AIQ"],
     ("runtime",): ["POLICY", "--scenario", "--calls", "MODULE:NAME", "--tasks", "--out", "--resume"],
     ("calibrate",): ["TABLE", "--out", "--class-column", "--mapping", "--picture"],
+    ("judges",): ["SCENARIO", "--false-positive", "--true-positive", "--steps", "--picture", "--workers"],
+    ("budgets",): ["POLICY", "--scenario", "--budgets", "--picture", "--json"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
     ("records",): ["SCHEMA", "--rows", "--kind", "--mess", "--intensity", "--out", "--truth", "--locale", "--workers"],
 }
@@ -175,11 +203,14 @@ def test_a_scenario_that_is_valid_and_useless_fails_its_check(
 
 def test_the_schema_accepts_the_library_and_refuses_mistakes(capsys: pytest.CaptureFixture[str]) -> None:
     jsonschema = pytest.importorskip("jsonschema")
-    schema = strict(run(capsys, "scenarios", "schema"))
-    validator = jsonschema.Draft202012Validator(schema)
-    validator.check_schema(schema)
-    for path in (LIBRARY / f"{name}.yaml" for name in builtin_scenarios()):
-        assert not list(validator.iter_errors(yaml.safe_load(path.read_text(encoding="utf-8")))), path.name
+    for env in ("workflow", "router"):
+        schema = strict(run(capsys, "scenarios", "schema", "--env", env))
+        validator = jsonschema.Draft202012Validator(schema)
+        validator.check_schema(schema)
+        for name in builtin_scenarios(env):
+            text = (LIBRARY / f"{name}.yaml").read_text(encoding="utf-8")
+            assert not list(validator.iter_errors(yaml.safe_load(text))), name
+    assert schema == strict(run(capsys, "scenarios", "schema"))
     data = yaml.safe_load((LIBRARY / "textbook.yaml").read_text(encoding="utf-8"))
     mistakes: list[dict[str, Any]] = [
         {"limits": {"budget": 1.0}},
@@ -231,7 +262,8 @@ def test_a_round_trip(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_training_compares_with_every_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run(capsys, *TRAIN, "--out", str(tmp_path), "--episodes", "20", "--json")
     names = [row["name"] for row in strict(out)["rows"]]
-    assert names == ["trained", *[name for name in BASELINES if name not in ("null", "always-escalate")]]
+    rules = [name for name in BASELINES if name not in ("null", "always-escalate", "draft-and-repair")]
+    assert names == ["trained", *rules, "weitzman", "optimum"]
 
 
 def test_training_prints_json_without_an_evaluation_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
@@ -280,6 +312,36 @@ def test_overrides_reach_the_evaluation(capsys: pytest.CaptureFixture[str]) -> N
 
 
 # ---------------------------------------------------------------- bad input
+
+
+def test_evaluate_sweeps_the_frontier(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    common = ["evaluate", "baseline:cheapest-first", "-s", "operating-points", "--episodes", "30", "--frontier"]
+    files = ["--picture", str(tmp_path / "f.png"), "--csv", str(tmp_path / "f.csv")]
+    text = run(capsys, *common, "--sweep", "per_usd=0.1:10:3", *files)
+    assert "operating-points, profile production: 3 values of per_usd, the same 30 eval episodes at each" in text
+    assert all(word in text for word in ("cheapest-first", "greedy-index", "static mixes", "oracle", "hypervolume"))
+    assert (tmp_path / "f.png").read_bytes().startswith(b"\x89PNG")
+    rows = list(csv.DictReader((tmp_path / "f.csv").read_text().splitlines()))
+    assert [row["point"] for row in rows if row["policy"] == "oracle"] == ["0.1", "1", "10"]
+    data = strict(run(capsys, *common, "--json", "--profile", "clean"))
+    assert (data["profile"], data["sweep"]["name"], len(data["sweep"]["values"])) == ("clean", "per_usd", 9)
+    point = data["curves"][0]["points"][4]
+    alone = strict(run(capsys, *common[:-1], "--set", f"preferences.per_usd={point['value']}", "--profile", "clean",
+                       "--json"))  # fmt: skip
+    assert alone["rows"][0]["utility"] == point["utility"]
+
+
+@pytest.mark.parametrize(
+    ("extra", "message"),
+    [
+        (["--sweep", "per_usd=1:2:3"], "--sweep, --resolved, --picture and --csv belong to --frontier"),
+        (["--frontier"], "samples no preference; say what to sweep"),
+        (["--frontier", "--sweep", "per_usd=1"], "two or more different numbers"),
+    ],
+)
+def test_a_sweep_that_cannot_be_is_refused(capsys: pytest.CaptureFixture[str], extra: list[str], message: str) -> None:
+    assert message in refusal(capsys, "evaluate", "baseline:null", "-s", "support-desk", "--episodes", "4", *extra)
+
 
 EVALUATE = ("evaluate", "baseline:null", "--episodes", "4", "--scenario")
 

@@ -106,11 +106,11 @@ def test_prices_and_prize_come_from_the_reward() -> None:
         "tasks.difficulty={box: [0.0, 0.5]}",
         "tasks.family_sd=0.1",
         "tasks.configuration_sd=0.1",
+        "portfolio.tiny.latent_sd=0.1",
         "judge=null",
         "judge.true_positive=0.99",
         "judge.false_positive=0.01",
         "judge.cost_usd=0.001",
-        "judge.latency_s=0.1",
         "portfolio.tiny.max_calls=2",
         "person={}",
         "repair={}",
@@ -131,7 +131,6 @@ def test_a_scenario_with_anything_else_in_it_is_not(override: str) -> None:
         overrides.append("tasks.difficulty={box: [0.0, 0.0], other: [0.0, 0.0]}")
     core = textbook(*overrides)
     assert boxes_of(core) is None
-    assert ceiling_of(core) is None
     with pytest.raises(PolicyError, match="textbook, profile clean: not independent boxes"):
         WeitzmanPolicy(core)
 

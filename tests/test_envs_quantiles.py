@@ -17,6 +17,7 @@ from brownout.envs.quantiles import (
     constant,
     empirical,
     exponential,
+    log10,
     log_uniform,
     logistic,
     lognormal,
@@ -171,3 +172,11 @@ def test_impossible_parameters_are_refused_with_their_values() -> None:
         empirical([1.0, float("nan")])
     with pytest.raises(ValueError, match="non-decreasing"):
         uniform_between(2.0, 1.0)
+
+
+def test_the_logarithm_is_exact_to_seven_digits_and_the_same_alone() -> None:
+    values = np.geomspace(1e-6, 1e6, 20_001)
+    logs = log10(values)
+    np.testing.assert_allclose(logs, np.log10(values), atol=6e-8)
+    assert (np.diff(logs) > 0).all()
+    assert [log10(values[i : i + 1])[0] for i in range(0, 20_001, 997)] == logs[::997].tolist()

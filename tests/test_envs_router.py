@@ -467,6 +467,37 @@ def test_sampled_preferences_are_shown_and_decide() -> None:
     assert column(fixed, "per_usd").tolist() == [3.0, 3.0]
 
 
+def test_a_named_preference_is_also_shown_as_a_logarithm() -> None:
+    wanted = {"per_usd": [0.01, 100.0], "deadline_s": [10, 1000]}
+    core = begin(tiny(preferences=wanted), 200)
+    shown = [c for c in core.observation_columns if c.name.startswith("log_")]
+    assert [(c.name, c.unit) for c in shown] == [
+        ("log_per_usd", "log10 utility/USD"), ("log_deadline_left", "log10 s"),
+    ]  # fmt: skip
+    step_all(core, "launch:dud", "wait")
+    for name in ("per_usd", "deadline_left"):
+        np.testing.assert_allclose(column(core, f"log_{name}"), np.log10(column(core, name)), atol=1e-6)
+    for lane in (0, 123):
+        alone = begin(tiny(preferences=wanted), 1)
+        alone.seed(alone.all_lanes, [lane])
+        alone.begin(alone.all_lanes)
+        step_all(alone, "launch:dud", "wait")
+        assert alone.observe()[0].tobytes() == core.observe()[lane].tobytes()
+        assert core.observe(np.array([lane]))[0].tobytes() == core.observe()[lane].tobytes()
+
+
+def test_fixing_a_sampled_preference_keeps_the_columns_and_naming_none_adds_none() -> None:
+    def names(**changes: Any) -> list[str]:
+        return [c.name for c in begin(tiny(**changes), 1).observation_columns]
+
+    assert names(preferences={"per_usd": [0.5, 8.0]}) == names(preferences={"per_usd": 2.0})
+    assert not any(name.startswith("log_") for name in names())
+    nothing = begin(tiny(preferences={"per_s": 0.0, "deadline_s": 8.0}), 1)
+    step_all(nothing, "launch:sure", "wait")
+    assert column(nothing, "log_per_s").tolist() == [-6.0]
+    assert column(nothing, "log_deadline_left").tolist() == [-6.0]
+
+
 def test_shaping_pays_for_a_find_and_takes_it_back() -> None:
     scenario = tiny(shaping={"kind": "best-candidate", "weight": 0.6})
     gamma = 0.5
@@ -742,3 +773,37 @@ def test_every_step_equals_an_independent_simulation(overrides: list[str]) -> No
                 assert core.reward[0] == pytest.approx(value - paid)
     wanted = {"success", "wrong_answer", "escalated", "abstained"} | ({"limit"} if overrides else set())
     assert wanted <= set(seen)
+
+
+def test_a_finished_call_shows_what_it_cost_and_took_against_the_usual() -> None:
+    dear = {
+        "family": "a",
+        "skill": -50.0,
+        "cost_usd": {"low": 0.0, "high": 1.0},
+        "latency_s": {"low": 2.0, "high": 6.0},
+    }
+    data = tiny(portfolio__dud=dear)
+    table = Table(data, seed=3, profile="clean")
+    assert (table.see("dud.last_cost"), table.see("dud.last_latency")) == (0.0, 0.0)
+    table.do("launch:dud")
+    assert table.see("dud.last_cost") == 0.0  # not before it has been paid for
+    cost, latency = float(table.core.cost[0, 0]), float(table.core.finish[0, 0])
+    table.do("wait")
+    assert table.see("dud.last_cost") == pytest.approx(cost / (cost + 0.5), rel=1e-6)
+    assert table.see("dud.last_latency") == pytest.approx(latency / (latency + 4.0), rel=1e-6)
+    assert table.see("sure.last_cost") == 0.0
+    table.do("launch:sure", "wait")
+    assert (table.see("sure.last_cost"), table.see("sure.last_latency")) == (0.5, 0.5)  # exactly the usual
+
+
+def test_a_call_that_ends_while_the_judge_works_shows_its_own_time() -> None:
+    table = Table(tiny(judge__latency_s=100.0), profile="clean")
+    table.do("launch:sure", "launch:dud", "wait", "judge", "wait")
+    assert table.clock == 102.0
+    assert table.see("sure.last_latency") == 0.5
+
+
+def test_a_free_configuration_has_a_defined_ratio() -> None:
+    table = Table(tiny(portfolio__sure__cost_usd=0.0, portfolio__sure__latency_s=0.0), profile="clean")
+    table.do("launch:sure", "wait")
+    assert (table.see("sure.last_cost"), table.see("sure.last_latency")) == (0.0, 0.0)

@@ -247,7 +247,9 @@ def test_catalogue_is_complete() -> None:
     assert set(rows) == set(registered_faults())
     for row in rows.values():
         assert row["summary"].endswith((".", ")")), row["name"]
-        assert row["category"] in {"services", "latency", "portfolio", "records"}
+        assert row["category"] in {
+            "services", "latency", "portfolio", "records", "session", "workflow", "adversarial",
+        }  # fmt: skip
         assert row["recovery"]
         for parameter in row["parameters"]:
             assert parameter["help"], (row["name"], parameter["name"])

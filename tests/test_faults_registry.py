@@ -35,6 +35,11 @@ BUILT_IN = {
     "price-change", "silent-regression", "judge-drift", "refusal", "capacity-limit",
     "missing-field", "malformed-format", "typo", "conflicting-duplicate", "stale-value", "swapped-fields",
     "wrong-unit", "encoding-damage", "truncated-value", "outlier", "partial-update",
+    "expired-token", "refresh-failure", "revoked-scope", "stale-session", "leftover-draft", "held-lock",
+    "context-bloat", "tenant-bleed",
+    "interruption", "changed-request", "out-of-order-input", "schema-drift", "duplicate-submission",
+    "pending-approval",
+    "injected-instruction", "poisoned-output", "lying-success",
 }  # fmt: skip
 
 

@@ -21,6 +21,7 @@ from source_tree import (
 
 HEAVY = {
     "fastapi",
+    "jinja2",
     "matplotlib",
     "mcp",
     "onnx",

@@ -53,6 +53,21 @@ def test_a_draw_depends_on_its_episode_alone() -> None:
     assert not np.intersect1d(whole["per_usd"], other["per_usd"]).size
 
 
+def test_one_can_be_fixed_and_the_others_stay() -> None:
+    given = compiled(per_usd=[0.1, 10], deadline_s=[10, 60], per_s=0.5)
+    held = given.at("per_usd", 3.0)
+    assert held.sampled == ("deadline_s",)
+    assert held.named == given.named == ("per_usd", "per_s", "deadline_s")
+    before, after = given.sample(keys(50)), held.sample(keys(50))
+    assert set(after["per_usd"]) == {3.0}
+    for name in ("per_s", "budget_usd", "deadline_s"):
+        assert np.array_equal(before[name], after[name])
+    with pytest.raises(RewardError, match=r"preferences.budget_usd: got 0"):
+        given.at("budget_usd", 0.0)
+    with pytest.raises(RewardError, match="no such preference"):
+        given.at("per_dollar", 1.0)
+
+
 def test_each_preference_has_a_stream_of_its_own() -> None:
     both = compiled(per_usd=[0.1, 10], per_s=[0.1, 10]).sample(keys(2000))
     assert np.array_equal(both["per_usd"], compiled(per_usd=[0.1, 10]).sample(keys(2000))["per_usd"])

@@ -62,9 +62,11 @@ def test_equal_tables_give_equal_files() -> None:
 def test_costs_and_latencies_keep_quantiles_and_mean() -> None:
     columns = table(queries=150)
     found = calibrate(columns).scenario
-    for field in ("cost_usd", "latency_s"):
+    for field, factor in (("cost_usd", "cost_factor"), ("latency_s", "latency_factor")):
         for name, entry in found.portfolio.items():
-            values = [v for v, c in zip(columns[field], columns["config"], strict=True) if c == name]
+            wrong = getattr(entry.wrong, factor) if entry.wrong is not None else 1.0
+            runs = zip(columns[field], columns["config"], columns["success"], strict=True)
+            values = [v if s else v / wrong for v, c, s in runs if c == name]  # as a right answer would have cost
             fitted = getattr(entry, field).table()
             assert len(getattr(entry, field).samples) == 41
             assert fitted.mean == pytest.approx(np.mean(values), rel=0.01)
@@ -246,11 +248,16 @@ def test_families_are_taken_from_the_table_where_it_has_them() -> None:
         calibrate(table(), families={"ant-big": "a", "ant-small": "a"})
 
 
-def test_different_prices_of_right_and_wrong_answers_are_noted() -> None:
+def test_a_wrong_answer_that_costs_more_is_priced_so() -> None:
     columns = table(queries=80)
     columns["cost_usd"] = [c * (1 if s else 4) for c, s in zip(columns["cost_usd"], columns["success"], strict=True)]
-    assert any("median cost of wrong answers" in note for note in calibrate(columns).notes)
-    assert not any("median cost of wrong answers" in note for note in calibrate(table(queries=80)).notes)
+    found = calibrate(columns)
+    for name, entry in found.scenario.portfolio.items():
+        assert entry.wrong is not None
+        assert found.rates[f"wrong.{name}.cost"].covers(4.0)
+        assert 3.0 < entry.wrong.cost_factor < 5.0
+    usual = calibrate(table(queries=80)).scenario.portfolio.values()
+    assert all(entry.wrong is None or entry.wrong.cost_factor == 1.0 for entry in usual)
 
 
 def test_spans_are_calibrated_too(tmp_path: Path) -> None:

@@ -21,7 +21,7 @@ from brownout.trainers.evaluation import play
 ROOT = Path(__file__).resolve().parent.parent
 PROMISED = {
     "textbook", "support-desk", "browsecomp", "provider-outage", "flaky-api", "price-surge", "judge-drift",
-    "overnight-loop",
+    "overnight-loop", "operating-points", "test-suite", "code-review", "cheap-first", "deep-research", "patch-review",
 }  # fmt: skip
 library = pytest.mark.parametrize("name", builtin_scenarios())
 
@@ -52,7 +52,7 @@ def test_it_passes_its_check(name: str) -> None:
     assert [profile.profile for profile in report.profiles] == profile_names(load_scenario(name))
 
 
-@library
+@pytest.mark.parametrize("name", builtin_scenarios("router"))
 def test_hostile_is_worse_than_production_and_production_than_clean(name: str) -> None:
     best = {}
     for profile in ("clean", "production", "hostile"):
@@ -100,6 +100,12 @@ def test_some_requests_of_the_overnight_loop_are_beyond_everybody() -> None:
 def test_textbook_knows_its_ceiling() -> None:
     assert ceiling_of(RouterCore("textbook", 1, profile="clean")) == pytest.approx(0.7345, abs=5e-4)
     assert ceiling_of(RouterCore("textbook", 1, profile="production")) is None
+
+
+@pytest.mark.parametrize(("name", "ceiling"), [("test-suite", 0.7682), ("code-review", 0.7080)])
+def test_the_computed_scenarios_know_their_ceiling(name: str, ceiling: float) -> None:
+    assert ceiling_of(RouterCore(name, 1, profile="clean")) == pytest.approx(ceiling, abs=5e-4)
+    assert ceiling_of(RouterCore(name, 1, profile="production")) is None
 
 
 def test_faults_of_two_families_differ_in_the_outage() -> None:

@@ -230,6 +230,8 @@ def validator() -> Any:
 
 @pytest.mark.parametrize("name", builtin_scenarios())
 def test_the_json_schema_accepts_the_library(name: str, validator: Any) -> None:
+    if load_scenario(name).env != "router":
+        validator = type(validator)(json.loads(json_schema(load_scenario(name).env)))
     data = yaml.safe_load((LIBRARY / f"{name}.yaml").read_text(encoding="utf-8"))
     assert [error.message for error in validator.iter_errors(data)] == []
     assert validator.is_valid(load_scenario(name).model_dump(mode="json"))

@@ -17,7 +17,7 @@ from brownout.trainers.baselines import BASELINES, applicable_baselines, make_ba
 from brownout.trainers.evaluation import action_draws, play
 from router_support import begin, tiny
 
-SCENARIOS = {name: load_scenario(name) for name in builtin_scenarios()}
+SCENARIOS = {name: load_scenario(name) for name in builtin_scenarios("router")}
 CALL = {"cost_usd": 0.125, "latency_s": 4.0}
 
 
@@ -92,7 +92,7 @@ def test_a_row_is_decided_alone(name: str) -> None:
 def test_names_and_summaries() -> None:
     assert list(BASELINES) == [
         "random", "always-cheapest", "always-strongest", "cheapest-first", "strongest-first", "best-of-n", "race-all",
-        "greedy-index", "retry-then-fallback", "always-escalate", "null",
+        "greedy-index", "draft-and-repair", "retry-then-fallback", "always-escalate", "null",
     ]  # fmt: skip
     for name, rule in BASELINES.items():
         assert (rule.name, bool(rule.summary)) == (name, True)  # type: ignore[attr-defined]
@@ -103,8 +103,11 @@ def test_an_unknown_name_lists_the_known_ones() -> None:
         make_baseline("race", begin(tiny(), 1))
 
 
-def test_those_that_need_a_person_are_left_out_without_one() -> None:
-    assert applicable_baselines(begin(tiny(), 1)) == [name for name in BASELINES if name != "null"]
+def test_those_that_need_a_person_or_a_quality_are_left_out_without_one() -> None:
+    graded = tiny(quality={}, judge__score_sd=0.1)
+    assert applicable_baselines(begin(graded, 1)) == [name for name in BASELINES if name != "null"]
+    usual = [name for name in BASELINES if name not in ("null", "draft-and-repair")]
+    assert applicable_baselines(begin(tiny(), 1)) == usual
     assert "always-escalate" not in applicable_baselines(begin(tiny(person=None), 1))
 
 

@@ -95,7 +95,7 @@ def test_an_observation_out_of_range_is_a_problem(monkeypatch: pytest.MonkeyPatc
 
 
 def test_an_exception_is_reported_and_not_raised(monkeypatch: pytest.MonkeyPatch) -> None:
-    def broken(self: RouterCore, rows: Any) -> None:
+    def broken(self: RouterCore, rows: Any, j: int) -> None:
         raise RuntimeError("judge on strike")
 
     monkeypatch.setattr(RouterCore, "_judge", broken)

@@ -116,7 +116,13 @@ def test_the_command_writes_prints_and_draws(tmp_path: Path, capsys: pytest.Capt
     data = json.loads(capsys.readouterr().out)
     assert data["queries"] == 60
     assert data["parameters"]["family_sd"] == {"value": 0.0, "low": None, "high": None, "identified": False}
-    assert {check["kind"] for check in data["goodness"]["checks"]} == {"success", "alike", "cost_usd", "latency_s"}
+    assert {check["kind"] for check in data["goodness"]["checks"]} == {
+        "success",
+        "alike",
+        "cost_usd",
+        "latency_s",
+        "effort",
+    }
 
 
 @pytest.mark.parametrize("text", ["- 1", "large: 3", "large: [1]", "large: [1, -2]", "large: [1, yes]"])

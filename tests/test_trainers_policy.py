@@ -123,11 +123,13 @@ def test_moments_merged_in_parts_equal_the_moments_of_all() -> None:
     np.testing.assert_array_equal(other.deviation, moments.deviation)
 
 
-def test_a_column_that_never_moves_is_centred_and_outliers_are_clipped() -> None:
+def test_a_column_that_never_moved_is_ignored_and_outliers_are_clipped() -> None:
     moments = Moments(2)
     moments.update(np.column_stack([np.full(50, 7.0), np.arange(50.0)]))
-    out = Normaliser.of(moments, clip=5.0)(np.array([[7.0, 1e9], [8.0, -1e9]]))
-    np.testing.assert_array_equal(out, [[0.0, 5.0], [1.0, -5.0]])
+    out = Normaliser.of(moments, clip=5.0)(np.array([[7.0, 1e9], [800.0, -1e9]]))
+    np.testing.assert_array_equal(out, [[0.0, 5.0], [0.0, -5.0]])
+    fresh = Normaliser.of(Moments(2))  # before anything was observed nothing is known to stand still
+    np.testing.assert_array_equal(fresh(np.array([[1.0, -2.0]])), [[1.0, -2.0]])
 
 
 def test_initial_weights_are_orthogonal_and_belong_to_the_seed() -> None:

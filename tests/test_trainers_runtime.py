@@ -7,6 +7,7 @@ import contextlib
 import functools
 import importlib.util
 import logging
+import math
 import sys
 from pathlib import Path
 from typing import Any
@@ -405,6 +406,68 @@ def test_what_cannot_work_is_refused_at_once(change: dict[str, Any], message: st
         make("baseline:null", **change)
 
 
+def _panel() -> dict[str, Any]:
+    data = tiny(person=None)
+    price = {"cost_usd": 0.03125, "latency_s": 1.0}
+    data["judges"] = {"tests": {**price, "false_positive": 0.0}, "model": {**price, "true_positive": 0.9}}
+    del data["judge"]
+    return data
+
+
+def test_several_judges_have_a_function_each() -> None:
+    asked: list[str] = []
+
+    def judge(name: str, score: float) -> Any:
+        async def say(task: Any, answer: Any) -> Verdict:
+            asked.append(f"{name}: {answer}")
+            await asyncio.sleep(1.0)
+            return Verdict(score, 0.5)
+
+        return say
+
+    script = Script("launch:sure", "wait", "judge:model", "judge:tests")
+    script.actions = ["launch:sure", "launch:dud", "launch:slow", "wait", "judge:tests", "judge:model", "repair",
+                      "submit", "escalate", "abstain"]  # fmt: skip
+    runtime = make(script, judge={"tests": judge("tests", 0.2), "model": judge("model", 0.8)}, scenario=_panel())
+    decision = run(runtime)
+    assert asked == ["model: sure says", "tests: sure says"]
+    assert [row["verdict"]["accepted"] for name in ("model", "tests") for row in rows_of(decision, name)] == [
+        True,
+        False,
+    ]
+    assert decision.accepted is False, "the tests tell more than the model"
+    assert decision.spend_usd == 0.25 + 2 * 0.5
+
+
+@pytest.mark.parametrize(
+    ("judge", "message"),
+    [
+        (accept, "judge: the scenario has several; give a mapping with the keys tests, model"),
+        ({"tests": accept}, "judge: missing model; needed: tests, model"),
+        ({"tests": accept, "model": accept, "modell": accept}, "no 'modell'.*did you mean 'model'"),
+        ({"tests": accept, "model": 3}, "judge.model: got 3"),
+    ],
+)
+def test_judges_that_do_not_fit_are_refused(judge: Any, message: str) -> None:
+    with pytest.raises(CallableError, match=message):
+        make("baseline:null", judge=judge, scenario=_panel())
+
+
+def test_a_score_reaches_the_policy_as_it_is() -> None:
+    data = tiny(person=None, quality={"accept_at": 0.75}, judge__score_sd=0.1)
+    seen: list[float] = []
+
+    async def score(task: Any, answer: Any) -> float:
+        return 0.6
+
+    runtime = make(Script("launch:sure", "wait", "judge"), judge=score, scenario=data,
+                   observer=lambda step: seen.append(float(step.observation[-2])))  # fmt: skip
+    assert runtime.observation_columns[-2].name == "judge.judge"
+    decision = run(runtime)
+    assert seen == pytest.approx([-1.0, -1.0, -1.0, 0.6])
+    assert rows_of(decision, "judge")[0]["verdict"]["accepted"] is False, "from 0.75, as the scenario says"
+
+
 def _plain_judge(task: Any, answer: Any) -> bool:
     return True
 
@@ -466,6 +529,28 @@ def test_sampled_preferences_must_be_said() -> None:
     with pytest.raises(CallableError, match=r"per_usd: got 9.0; allowed: a number from 0.5 to 4"):
         run(runtime, preferences={"per_usd": 9.0})
     assert run(runtime, preferences={"per_usd": 2.0}).outcome == "abstained"
+
+
+def test_a_task_can_name_its_operating_point() -> None:
+    scenario = brownout.load_scenario("support-desk", ["preferences={per_usd: [0.5, 4], deadline_s: [10, 100]}"])
+    seen: list[Step] = []
+    runtime = Runtime("baseline:null", scenario, _answer, accept, observer=seen.append,
+                      features=lambda task: {"class": "faq", "difficulty_hint": 0.0},
+                      operating_point=lambda task: task["wants"],
+                      preferences={"per_usd": 1.0, "deadline_s": 20.0})  # fmt: skip
+    names = [column.name for column in runtime.observation_columns]
+    for wants, given, expected in (
+        ({}, None, (1.0, 20.0)),
+        ({"per_usd": 2.0}, None, (2.0, 20.0)),
+        ({"per_usd": 2.0, "deadline_s": 50.0}, {"per_usd": 4.0}, (4.0, 50.0)),
+    ):
+        run_simulated(runtime.solve({"id": 1, "wants": wants}, preferences=given))
+        shown = dict(zip(names, seen[-1].observation.tolist(), strict=True))
+        assert (shown["per_usd"], shown["deadline_left"]) == expected
+        assert shown["log_per_usd"] == pytest.approx(math.log10(expected[0]), abs=1e-6)
+        assert shown["log_deadline_left"] == pytest.approx(math.log10(expected[1]), abs=1e-6)
+    with pytest.raises(CallableError, match=r"per_usd: got 9.0; allowed: a number from 0.5 to 4"):
+        run_simulated(runtime.solve({"id": 1, "wants": {"per_usd": 9.0}}))
 
 
 def test_callables_of_every_kind_are_taken() -> None:

@@ -6,6 +6,7 @@ import asyncio
 import contextlib
 import hashlib
 from collections.abc import Iterator
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -25,7 +26,7 @@ from brownout.trainers.runtime_clock import SimulatedLoop, run_simulated
 LANE = np.zeros(1, np.int64)
 # What the twin has to know of the episode to resolve a call as the environment does; the truth stays with it.
 VISIBLE = ("clock", "spend", "committed", "running", "best", "judgements", "failures", "value", "family_running",
-           "steps", "unjudged")  # fmt: skip
+           "steps", "unjudged", "rank")  # fmt: skip
 
 
 class HttpError(Exception):
@@ -119,24 +120,23 @@ class Twin:
         self._sync_before(configuration)
         return await self._run(configuration, Verb.REPAIR)
 
-    async def _side(self, name: str, verb: Verb, number: int, chance: float) -> tuple[Any, bool]:
-        calls, accept = self.core._side_call(LANE, name, verb, np.array([number]), np.array([chance]))
+    async def _side(self, calls: Any) -> None:
         with contextlib.suppress(asyncio.CancelledError):  # the environment charges a judge in full
             await asyncio.sleep(float(calls.latency_s[0]))
-        return calls, bool(accept[0])
 
-    async def judge(self, task: Any, answer: Any) -> Verdict:
-        core = self._sync()
-        spec = core.spec.judge
-        assert spec is not None
-        chance = spec.true_positive if core.right[0, answer] else spec.false_positive
-        calls, accept = await self._side("judge", Verb.JUDGE, int(core.judgements[0]), chance)
-        return Verdict(accept, float(calls.cost_usd[0]), status=Status(int(calls.status[0])))
+    def judge(self) -> Any:
+        """The judge's function, or one per judge."""
+        of = {name: partial(self._judge, j) for j, name in enumerate(self.core.judge_names)}
+        return of if self.core.spec.judges is not None else of.get("judge")
+
+    async def _judge(self, j: int, task: Any, answer: Any) -> Verdict:
+        calls, score = self._sync()._consult(LANE, j, np.array([answer]))
+        await self._side(calls)
+        return Verdict(float(score[0]), float(calls.cost_usd[0]), status=Status(int(calls.status[0])))
 
     async def person(self, task: Any) -> Answer:
-        core = self._sync()
-        assert core.spec.person is not None
-        calls, _ = await self._side("person", Verb.ESCALATE, 0, core.spec.person.accuracy)
+        calls, _ = self._sync()._hand_over(LANE)
+        await self._side(calls)
         return Answer("by hand", float(calls.cost_usd[0]), status=Status(int(calls.status[0])))
 
 
@@ -149,7 +149,7 @@ class Stage:
         options = {"timeout_s": 1e6, **options}
         middle = {c.name: c.low for c in self.env.preference_source.columns}
         self.runtime = Runtime(
-            Whim(""), scenario, twin.call, twin.judge, repair=twin.repair, person=twin.person,
+            Whim(""), scenario, twin.call, twin.judge(), repair=twin.repair, person=twin.person,
             features=twin.features, observer=self._observe, preferences=middle, **options,
         )  # fmt: skip
         twin.live = self.live = self.runtime._idle[0]
@@ -264,7 +264,10 @@ def test_every_rule_of_the_limits_holds_in_the_runtime(overrides: list[str]) -> 
         stage.compare(seed, Whim("ab"[seed % 2]))
 
 
-@pytest.mark.parametrize("scenario", ["textbook", "flaky-api", "judge-drift", "overnight-loop"])
+@pytest.mark.parametrize(
+    "scenario",
+    ["textbook", "flaky-api", "judge-drift", "overnight-loop", "patch-review", "deep-research", "cheap-first"],
+)
 def test_other_scenarios_match_as_well(scenario: str) -> None:
     stage = Stage(scenario, "production", hard_budget=False)
     for seed in range(12):

@@ -10,6 +10,8 @@ if TYPE_CHECKING:
     from .artefact import load_policy, save_policy
     from .baselines import BASELINES, make_baseline
     from .evaluation import Evaluation, evaluate
+    from .frontier_curves import Frontier
+    from .frontier_sweep import evaluate_frontier
     from .policy import Policy
     from .ppo import PPOConfig
     from .training import TrainResult
@@ -17,10 +19,12 @@ if TYPE_CHECKING:
 __all__ = [
     "BASELINES",
     "Evaluation",
+    "Frontier",
     "PPOConfig",
     "Policy",
     "TrainResult",
     "evaluate",
+    "evaluate_frontier",
     "load_policy",
     "make_baseline",
     "save_policy",
@@ -30,10 +34,12 @@ __all__ = [
 _HOMES = {
     "BASELINES": ".baselines",
     "Evaluation": ".evaluation",
+    "Frontier": ".frontier_curves",
     "PPOConfig": ".ppo",
     "Policy": ".policy",
     "TrainResult": ".training",
     "evaluate": ".evaluation",
+    "evaluate_frontier": ".frontier_sweep",
     "load_policy": ".artefact",
     "make_baseline": ".baselines",
     "save_policy": ".artefact",

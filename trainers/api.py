@@ -2,20 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from ..envs.cores import make_core, make_lanes
+from ..envs.lanes import LaneCore
 from ..envs.optimum import ceiling_of
-from ..envs.router import RouterVectorEnv
-from ..envs.router_core import RouterCore
+from ..envs.vector import LaneVectorEnv
 from ..errors import PolicyError
+from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
+from .baselines import Actor
+from .curriculum import read_curriculum
 from .evaluation import play
-from .policy import Policy
 from .ppo import PPOConfig
+from .run_folder import describe_run
 from .training import TrainResult, train_loop
 
 SELECTION_EPISODES = 2048
@@ -31,6 +37,8 @@ class Task:
         profile: fault profile.
         intensity: fault intensity.
         split: split of the training episodes.
+        window: episode indices ``[first, end)`` to train and select on, which places it in a drift; default: a lane's
+            episodes from 0 on.
         shaping: whether the scenario's potential-based shaping is added to the training reward.
     """
 
@@ -38,29 +46,42 @@ class Task:
     profile: str = "production"
     intensity: float = 1.0
     split: str = "train"
+    window: tuple[int, int] | None = None
     shaping: bool = True
 
-    def make_env(self, lanes: int, gamma: float = 1.0) -> RouterVectorEnv:
+    def make_env(self, lanes: int, gamma: float = 1.0) -> LaneVectorEnv:
         """Build the native vector environment."""
-        return RouterVectorEnv(
-            lanes,
+        env = make_lanes(
             self.scenario,
+            lanes,
             profile=self.profile,
             intensity=self.intensity,
             split=self.split,
             shaping_gamma=gamma if self.shaping else None,
         )
+        env.episode_window = self.window
+        return env
 
     def ceiling(self) -> float | None:
         """Best achievable utility, where it is known."""
-        return ceiling_of(self._core(1))
+        return ceiling_of(self.core(1))
 
-    def score(self, policy: Policy, episodes: int = SELECTION_EPISODES) -> float:
+    @property
+    def clustered(self) -> bool:
+        """Whether episodes replay recorded queries, so that those of one query are not independent."""
+        return getattr(getattr(self.scenario, "tasks", None), "kind", None) == "table"
+
+    def score(self, policy: Actor, episodes: int = SELECTION_EPISODES) -> float:
         """Mean utility on held-out seeds of the *training* split: selection never sees the eval split."""
-        return float(play(policy, self._core(min(512, episodes)), episodes, SELECTION_SEED).utility.mean())
+        first, end = self.window or (0, episodes)
+        count = min(episodes, end - first)
+        core = self.core(min(512, count))
+        seeds = range(SELECTION_SEED, SELECTION_SEED + -(-episodes // count))
+        return float(np.mean([play(policy, core, count, seed, first=first).utility.mean() for seed in seeds]))
 
-    def _core(self, lanes: int) -> RouterCore:
-        return RouterCore(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
+    def core(self, lanes: int) -> LaneCore:
+        """Build the lanes to play and evaluate on."""
+        return make_core(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
 
 
 def train(
@@ -73,6 +94,9 @@ def train(
     out: str | Path | None = None,
     resume: bool = False,
     config: PPOConfig | None = None,
+    curriculum: str | Path | Mapping[str, Any] | None = None,
+    only_faults: Sequence[str] = (),
+    without_faults: Sequence[str] = (),
     workers: int = 1,
     collectors: int = 0,
     seeds: int = 1,
@@ -98,6 +122,10 @@ def train(
         out: run folder (policy, checkpoint, metrics); None keeps nothing.
         resume: continue from the checkpoint in ``out``.
         config: hyper-parameters.
+        curriculum: YAML file or mapping of the options ``fault_share``, ``intensity`` and ``replay...``; overrides
+            ``config``.
+        only_faults: families, effects or ids of the faults to train under; default: all of the profile.
+        without_faults: families, effects or ids of faults to hold out.
         workers: ranks of a data-parallel training on Ray Train, each with ``config.lanes`` lanes.
         collectors: rollout actors on Ray, for environments that are dear to step.
         seeds: whole trainings side by side on Ray Tune, the best of which is kept.
@@ -111,7 +139,7 @@ def train(
             collectors).
 
     Raises:
-        ScenarioError, PolicyError, ArtefactError: bad input, naming it.
+        ScenarioError, FaultError, PolicyError, ArtefactError: bad input, naming it.
         WorkerError: workers were lost for good; the last checkpoint is usable.
     """
     chosen = config or PPOConfig()
@@ -119,11 +147,19 @@ def train(
         chosen = replace(chosen, steps=steps)
     if seed is not None:
         chosen = replace(chosen, seed=seed)
-    task = Task(load_scenario(scenario), profile, intensity)
+    if curriculum is not None:
+        chosen = PPOConfig.of(asdict(chosen) | read_curriculum(curriculum))
+    loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
+    task = Task(loaded, profile, intensity)
+    settings = {
+        "profile": profile, "intensity": intensity, "workers": workers, "collectors": collectors, "seeds": seeds,
+    }  # fmt: skip
     modes = [name for name, on in (("workers", workers > 1), ("collectors", collectors > 0),
                                    ("seeds", seeds > 1), ("sweep", sweep is not None)) if on]  # fmt: skip
     if len(modes) > 1 and modes != ["seeds", "sweep"]:
         raise PolicyError(f"{' and '.join(modes)}: choose one way to use Ray (seeds and sweep go together)")
+    if out is not None and not resume:  # what is resumed has its description
+        describe_run(out, task.scenario, settings)
     if modes:
         from . import distributed
 

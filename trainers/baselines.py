@@ -14,8 +14,11 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from ..envs.lanes import LaneCore
+from ..envs.optimal import OPTIMAL, optimal_policies
 from ..envs.router_core import RouterCore
 from ..errors import PolicyError
+from ..scenarios.schema import Judge
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
@@ -30,6 +33,11 @@ class Actor(Protocol):
     ) -> I64:
         """Return ``(n,)`` legal actions for ``(n, D)`` observations and ``(n, A)`` masks."""
         ...
+
+
+def sharpness(judge: Judge) -> float:
+    """How well a judge tells right from wrong: Youden's index of its rates, or how sure its scores are."""
+    return judge.true_positive - judge.false_positive if judge.score_sd is None else 1.0 / judge.score_sd
 
 
 class Desk:
@@ -61,7 +69,12 @@ class Desk:
                 "retry_in",
             )
         }
-        self.wait, self.judge, self.repair, self.submit, self.escalate, self.abstain = range(self.k, self.k + 6)
+        self.wait, actions = self.k, len(core.action_names)
+        self.repair, self.submit, self.escalate, self.abstain = range(actions - 4, actions)
+        panel = list(core.spec.panel.values())
+        # of several judges the rules ask the one that tells right from wrong best
+        keen = max(range(len(panel)), key=lambda j: sharpness(panel[j])) if panel else 0
+        self.judge, self.judge_spec = self.k + 1 + keen, panel[keen] if panel else None
         self.classes = [i for i, name in enumerate(names) if name.startswith("task.class.")]
 
     def column(self, observations: NDArray[Any], name: str) -> F64:
@@ -248,6 +261,25 @@ class RaceAll(Rule):
         ]  # fmt: skip
 
 
+class DraftAndRepair(Rule):
+    """One draft, judged and repaired until the judge accepts it; another draft only if there is none."""
+
+    name, summary = (
+        "draft-and-repair",
+        "a draft of the strongest that may be called, repaired until the judge accepts it (scenarios with quality)",
+    )
+
+    def _choose(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        desk = self.desk
+        accepted = desk.column(observations, "best_accepted") > 0
+        running = desk.column(observations, "running") > 0
+        more, config = self.first_open(desk.by_strength, mask[:, : desk.k])
+        return [
+            (accepted, desk.submit), (running, desk.wait), (True, desk.judge), (True, desk.repair), (True, desk.submit),
+            (more, config), (True, desk.escalate),
+        ]  # fmt: skip
+
+
 class RetryThenFallback(Rule):
     """What gateways do: act on visible errors only. Retry the strongest twice, then fall back down the list."""
 
@@ -303,20 +335,16 @@ class GreedyIndex(Rule):
         self._group = probe.observe()[:, desk.classes].argmax(axis=1) if desk.classes else np.zeros(self.worlds, int)
         fails = np.cumsum(self._right, axis=2) == 0
         self._alive = np.concatenate([np.ones((self.worlds, desk.k, 1), np.bool_), fails], axis=2)
-        spec = core.spec
-        self._judge_cost = 0.0 if spec.judge is None else spec.judge.cost_usd.table().mean
-        self._judge_time = 0.0 if spec.judge is None else spec.judge.latency_s.table().mean
+        judge = desk.judge_spec
+        self._judge_cost = 0.0 if judge is None else judge.cost_usd.table().mean
+        self._judge_time = 0.0 if judge is None else judge.latency_s.table().mean
         self._value = float(getattr(core.reward_function, "accuracy", 1.0))
-        self._handoff = self._value_of_handoff(core)
-        self._cache: dict[tuple[int, ...], F64] = {}
-
-    def _value_of_handoff(self, core: RouterCore) -> float:
         person = core.spec.person
-        if person is None:
-            return 0.0
-        worth = float(getattr(core.reward_function, "handoff", 0.0)) * person.accuracy
-        per_usd, per_s = (getattr(core.reward_function, name, 0.0) for name in ("per_usd", "per_s"))
-        return worth - per_usd * person.cost_usd.table().mean - per_s * person.latency_s.table().mean
+        self._handoff, self._person_cost, self._person_time = 0.0, 0.0, 0.0
+        if person is not None:
+            self._handoff = float(getattr(core.reward_function, "handoff", 0.0)) * person.accuracy
+            self._person_cost, self._person_time = person.cost_usd.table().mean, person.latency_s.table().mean
+        self._cache: dict[tuple[int, ...], F64] = {}
 
     def _chances(self, state: tuple[int, ...]) -> F64:
         """Success chance of each configuration given the failures in ``state`` (class, then counts)."""
@@ -347,7 +375,7 @@ class GreedyIndex(Rule):
         config = index.argmax(axis=1)
         accepted = desk.column(observations, "best_accepted") > 0
         running = desk.column(observations, "running") > 0
-        hand_over = self._handoff > 0
+        hand_over = self._handoff - per_usd * self._person_cost - per_s * self._person_time > 0
         return [
             (accepted, desk.submit), (True, desk.judge), (running, desk.wait), (worth, config),
             (hand_over, desk.escalate), (desk.column(observations, "best_rejected") == 0, desk.submit),
@@ -375,25 +403,40 @@ class Null(Rule):
 
 _RULES: tuple[Callable[[Desk, RouterCore], Rule], ...] = (
     Random, AlwaysCheapest, AlwaysStrongest, CheapestFirst, StrongestFirst, BestOfN, RaceAll, GreedyIndex,
-    RetryThenFallback, AlwaysEscalate, Null,
+    DraftAndRepair, RetryThenFallback, AlwaysEscalate, Null,
 )  # fmt: skip
 BASELINES: dict[str, Callable[[Desk, RouterCore], Rule]] = {rule.name: rule for rule in _RULES}
 
 
-def applicable_baselines(core: RouterCore) -> list[str]:
-    """Names of the baselines that make sense in a scenario, ``null`` left out."""
-    names = [name for name in BASELINES if name != "null"]
-    return names if core.spec.person is not None else [name for name in names if name != "always-escalate"]
+def applicable_baselines(core: LaneCore) -> list[str]:
+    """Names of the baselines that make sense in a scenario, ``null`` left out, and of its optimal policies."""
+    if not isinstance(core, RouterCore):
+        from .workflow_baselines import applicable_workflow_baselines
+
+        return applicable_workflow_baselines(core)
+    senseless = {"null"}
+    if core.spec.person is None:
+        senseless.add(AlwaysEscalate.name)
+    if not core.graded or core.spec.repair is None:
+        senseless.add(DraftAndRepair.name)
+    return [*(name for name in BASELINES if name not in senseless), *optimal_policies(core)]
 
 
-def make_baseline(name: str, core: RouterCore) -> Rule:
-    """Bind the baseline called ``name`` to a core.
+def make_baseline(name: str, core: LaneCore) -> Actor:
+    """Bind the baseline or optimal policy called ``name`` to a core.
 
     Raises:
-        PolicyError: if there is no such baseline.
+        PolicyError: if there is none of that name, or the optimal policy does not apply.
     """
+    if not isinstance(core, RouterCore):
+        from .workflow_baselines import make_workflow_baseline
+
+        return make_workflow_baseline(name, core)
+    if name in OPTIMAL:
+        return OPTIMAL[name](core)
     if name not in BASELINES:
-        near = difflib.get_close_matches(name, BASELINES, n=1)
+        known = [*BASELINES, *OPTIMAL]
+        near = difflib.get_close_matches(name, known, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
-        raise PolicyError(f"no baseline {name!r}{hint} Allowed: {', '.join(BASELINES)}")
+        raise PolicyError(f"no baseline {name!r}{hint} Allowed: {', '.join(known)}")
     return BASELINES[name](Desk(core), core)

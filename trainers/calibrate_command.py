@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from ..errors import TableError
 from ..scenarios.calibration import Calibration, calibrate
 from ..scenarios.fitting import SDS, Interval
+from .artefact import write_text
 from .goodness import Check, Goodness, goodness_of_fit
 
 if TYPE_CHECKING:
@@ -32,7 +33,7 @@ def run_calibrate(
     as_json: bool = False,
     console: Console | None = None,
 ) -> int:
-    """Calibrate, write the scenario, print the fit and its goodness.
+    """Calibrate, write the scenario and its figures (``NAME.calibration.json``), print the fit and its goodness.
 
     Args:
         table: Parquet, CSV or spans as JSON lines.
@@ -64,13 +65,16 @@ def run_calibrate(
         from .goodness_picture import draw_goodness
 
         draw_goodness(goodness, picture)
+    told = json.dumps(_finite(to_dict(done, intervals, goodness, out)), indent=2)
+    write_text(out.with_suffix(".calibration.json"), told + "\n")  # a report on a training finds it there
     if as_json:
-        print(json.dumps(_finite(to_dict(done, intervals, goodness, out)), indent=2))
+        print(told)
         return 0
     from rich.console import Console
 
     show(done, intervals, goodness, console or Console())
-    (console or Console()).print(f"wrote {out}" + (f" and {picture}" if picture else ""), highlight=False)
+    files = [str(path) for path in (out, out.with_suffix(".calibration.json"), picture) if path]
+    (console or Console()).print(f"wrote {', '.join(files)}", highlight=False)
     return 0
 
 
@@ -144,8 +148,8 @@ def show(done: Calibration, intervals: dict[str, Interval], goodness: Goodness, 
     )
     for name in SDS:
         console.print(f"{name}: {_interval(intervals[name])} logits", highlight=False, markup=False)
-    for name in ("judge.true_positive", "judge.false_positive"):
-        if name in intervals:
+    for name in intervals:
+        if name.startswith(("latent_sd.", "effort.", "wrong.", "judge.")):
             console.print(f"{name}: {_interval(intervals[name])}", highlight=False, markup=False)
     _show_goodness(goodness, console)
     console.print("notes", style="bold")

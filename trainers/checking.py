@@ -10,6 +10,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..envs.cores import make_core
+from ..envs.lanes import LaneCore
 from ..envs.router_core import RouterCore
 from ..envs.streams import stream_id, uniform
 from ..errors import BrownoutError
@@ -125,8 +127,9 @@ def check_scenario(
     reports: list[ProfileReport] = []
     unsolvable = float("nan")
     try:
-        core = RouterCore(loaded, _WORLDS, profile="clean", split="train")
-        unsolvable = _look_at_portfolio(core, problems, notes)
+        core = make_core(loaded, _WORLDS, profile="clean", split="train")
+        if isinstance(core, RouterCore):
+            unsolvable = _look_at_portfolio(core, problems, notes)
     except BrownoutError as error:
         return CheckReport(loaded.name, loaded.hash, (str(error),), (), unsolvable, ())
     for profile in profiles or profile_names(loaded):
@@ -208,7 +211,7 @@ def _note_dominated(core: RouterCore, right: NDArray[np.bool_], notes: list[str]
 def _check_profile(
     scenario: Scenario, profile: str, episodes: int, problems: list[str], notes: list[str]
 ) -> ProfileReport:
-    core = RouterCore(scenario, min(_LANES, episodes), profile=profile, split="train")
+    core = make_core(scenario, min(_LANES, episodes), profile=profile, split="train")
     calls = _play_at_random(core, episodes, f"{profile}: random play", problems)
     faults: tuple[FaultRate, ...] = ()
     if core.plan is not None:
@@ -220,7 +223,7 @@ def _check_profile(
     elif scenario.profiles.get(profile):
         problems.append(f"{profile}: the fault plan is not in force")
     utilities: dict[str, float] = {}
-    arena = RouterCore(scenario, min(512, episodes), profile=profile, split="eval")
+    arena = make_core(scenario, min(512, episodes), profile=profile, split="eval")
     for name in [*applicable_baselines(arena), "null"]:
         utilities[name] = float(play(make_baseline(name, arena), arena, episodes).utility.mean())
     if utilities["null"] > 1e-9:
@@ -233,11 +236,11 @@ def _check_profile(
     return ProfileReport(profile, episodes, calls, faults, utilities, best)
 
 
-def _play_at_random(core: RouterCore, episodes: int, where: str, problems: list[str]) -> int:
+def _play_at_random(core: LaneCore, episodes: int, where: str, problems: list[str]) -> int:
     """Play random legal actions and look at everything that comes back; returns the calls placed."""
     low = np.array([column.low for column in core.observation_columns], np.float32)
     high = np.array([column.high for column in core.observation_columns], np.float32)
-    ends = np.array([name in ("submit", "escalate", "abstain") for name in core.action_names])
+    ends = np.arange(len(core.action_names)) >= len(core.action_names) - 3
     said: set[str] = set()
 
     def complain(text: str) -> None:
@@ -272,7 +275,7 @@ def _play_at_random(core: RouterCore, episodes: int, where: str, problems: list[
         ended = np.flatnonzero(core.terminated | core.truncated)
         if ended.size:
             finished += ended.size
-            calls += int(core.used[ended].sum() + core.judgements[ended].sum())
+            calls += int(core.placed(ended).sum())
             core.begin(ended)
     # the log has the calls of unfinished episodes too
-    return calls + int(core.used.sum() + core.judgements.sum())
+    return calls + int(core.placed(core.all_lanes).sum())

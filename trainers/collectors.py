@@ -19,6 +19,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PolicyError, WorkerError
+from .curriculum import Orders
 from .policy import Policy
 from .ppo import PPOConfig
 from .ray_session import REPLACEMENTS, TIMEOUT_S, Place, ray_session, typed, worker_env
@@ -43,22 +44,15 @@ class RolloutWorker:
         self.collector: Collector | None = None
         self.born = f"{os.getpid()}@{time.time_ns()}"
 
-    def collect(self, policy: Policy, iteration: int) -> tuple[str, Rollout]:
+    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> tuple[str, Rollout]:
         """Play one rollout; the first element changes when the actor has been restarted.
 
         The environment is built here, because an exception in an actor's constructor loses its type.
         """
         if self.collector is None:
-            config = self.config
-            self.collector = Collector(
-                self.place.enter().make_env(self.lanes, config.gamma),
-                steps=config.rollout_steps,
-                seed=config.seed,
-                rank=self.rank,
-                gamma=config.gamma,
-                lam=config.gae_lambda,
-            )
-        return self.born, self.collector.collect(policy, iteration)
+            env = self.place.enter().make_env(self.lanes, self.config.gamma)
+            self.collector = Collector.of(env, self.config, self.rank)
+        return self.born, self.collector.collect(policy, iteration, orders)
 
     def identity(self) -> int:
         """Process id."""
@@ -103,15 +97,15 @@ class CollectorPool:
         self.workers = [actor.remote(place, config, share, rank) for rank, share in enumerate(shares)]
         self._born = [""] * count
 
-    def collect(self, policy: Policy, iteration: int) -> Rollout:
+    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> Rollout:
         """Play one rollout on all actors.
 
         Raises:
             WorkerError: an actor was lost and its replacements are used up, or a rollout failed.
             BrownoutError: what a rollout raised, with its type.
         """
-        shared = self.ray.put(policy)
-        refs = [worker.collect.remote(shared, iteration) for worker in self.workers]
+        shared = [self.ray.put(policy), iteration, self.ray.put(orders)]
+        refs = [worker.collect.remote(*shared) for worker in self.workers]
         self._wait(refs, iteration)
         parts: list[Rollout] = []
         for rank, ref in enumerate(refs):

@@ -10,10 +10,10 @@ from rich.console import Console
 from ..envs.router_core import RouterCore
 from ..scenarios.loading import load_scenario
 from .api import train
-from .artefact import write_text
 from .baselines import Actor, applicable_baselines
 from .evaluation import Evaluation, evaluate
 from .narrate import tell
+from .run_folder import keep_evaluation
 from .tables import print_evaluation, verdict
 
 SCENARIO = "support-desk"
@@ -45,7 +45,7 @@ def run_demo(*, steps: int, episodes: int, seed: int, out: Path, console: Consol
         evaluation = evaluate({"trained": result.policy, **rivals}, scenario, episodes=episodes)
     print_evaluation(evaluation, console)
     say(verdict(evaluation))
-    write_text(out / "evaluation.json", evaluation.to_json())
+    keep_evaluation(out, evaluation)
     say("[bold]3[/] One of those episodes, as the trained policy played it:")
     story = _eventful(result.policy, core)
     for line in story:

@@ -83,8 +83,8 @@ class _Player:
 
     def digests(self, place: Place, start: int, episodes: int, seed: int, lanes: int) -> list[str]:
         """Digests of ``episodes`` episodes, the first of which has the seed ``seed + start``."""
-        from ..envs.router_core import RouterCore
+        from ..envs.cores import make_core
 
         task = place.enter()
-        core = RouterCore(task.scenario, lanes, profile=task.profile, intensity=task.intensity, split=task.split)
+        core = make_core(task.scenario, lanes, profile=task.profile, intensity=task.intensity, split=task.split)
         return episode_digests(core, episodes, seed + start)

@@ -16,13 +16,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from ..envs.cores import make_core
 from ..envs.hindsight import hindsight_bounds
-from ..envs.optimum import WeitzmanPolicy, ceiling_of
-from ..envs.router_core import RouterCore
+from ..envs.lanes import LaneCore
+from ..envs.optimum import ceiling_of
 from ..envs.streams import stream_id, uniform
 from ..errors import PolicyError
+from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
-from ..scenarios.schema import Scenario
+from ..scenarios.schema import RouterScenario, Scenario
 from . import statistics
 from .baselines import Actor, make_baseline
 from .statistics import Difference, Estimate
@@ -43,8 +45,10 @@ class EpisodeRecords:
         outcome: ``(E,)`` index into ``outcome_names``.
         group: ``(E,)`` number of the query or task class.
         launches: ``(K,)`` calls placed per configuration, all episodes together.
+        opening: ``(E, 2)`` the first two actions, -1 where there was none.
         component_names: names of the components.
         outcome_names: names of the outcomes.
+        graded: whether answers have a quality, which then is the component ``accuracy``.
     """
 
     utility: F64
@@ -53,27 +57,30 @@ class EpisodeRecords:
     outcome: NDArray[np.int8]
     group: NDArray[np.int64]
     launches: NDArray[np.int64]
+    opening: NDArray[np.int64]
     component_names: tuple[str, ...]
     outcome_names: tuple[str, ...]
+    graded: bool = False
 
     def component(self, name: str) -> F64:
         """The ``(E,)`` sums of one component."""
         return self.components[:, self.component_names.index(name)]
 
 
-def action_draws(actor: Actor, core: RouterCore) -> F64 | None:
+def action_draws(actor: Actor, core: LaneCore) -> F64 | None:
     """The keyed uniforms of a stochastic actor's next action; None for a deterministic one."""
     return uniform(core.keys, _ACTION_STREAM, core.steps) if getattr(actor, "stochastic", False) else None
 
 
 def play(
     actor: Actor,
-    core: RouterCore,
+    core: LaneCore,
     episodes: int,
     seed: int = 0,
     progress: Callable[[int], None] | None = None,
+    first: int = 0,
 ) -> EpisodeRecords:
-    """Play episodes ``0 ... episodes - 1`` of one seed and record them.
+    """Play episodes ``first ... first + episodes - 1`` of one seed and record them.
 
     A lane whose episode has ended takes the next number, so no lane idles; the records do not depend on how
     many lanes there are.
@@ -84,6 +91,7 @@ def play(
         episodes: number of episodes ``E``.
         seed: seed of all of them.
         progress: called with the number of finished episodes.
+        first: index of the first episode.
     """
     if episodes < 1:
         raise PolicyError(f"episodes: got {episodes!r}; allowed: 1 or more")
@@ -91,12 +99,12 @@ def play(
     utility, components = np.zeros(episodes), np.zeros((episodes, c))
     steps, outcome = np.zeros(episodes, np.int64), np.zeros(episodes, np.int8)
     group = np.zeros(episodes, np.int64)
-    launches = np.zeros(core.num_configs, np.int64)
+    launches, opening = np.zeros(len(core.usage_names), np.int64), np.full((episodes, 2), -1)
     running = np.arange(n)
     active = running < episodes
     core.seed(core.all_lanes, [seed] * n)
-    core.begin(core.all_lanes, running)
-    group[running[active]] = core.source.group[active]
+    core.begin(core.all_lanes, running + first)
+    group[running[active]] = core.group[active]
     following, finished = n, 0
     observation, mask = core.observe(), core.mask()
     while finished < episodes:
@@ -107,32 +115,38 @@ def play(
         episode = running[lanes]
         utility[episode] += core.reward[lanes]
         components[episode] += core.components[lanes]
+        early = steps[episode] < 2
+        if early.any():
+            begun = episode[early]
+            opening[begun, steps[begun]] = actions[lanes[early]]
         steps[episode] += 1
         ended = lanes[core.terminated[lanes] | core.truncated[lanes]]
         if ended.size:
             outcome[running[ended]] = core.outcome[ended]
-            launches += core.conf[ended, 0].astype(np.int64).sum(axis=0)
+            launches += core.usage(ended).sum(axis=0)
             finished += ended.size
             fresh = np.arange(following, following + ended.size)
             following += ended.size
             running[ended] = fresh
             active[ended] = fresh < episodes
-            core.begin(ended, fresh)
+            core.begin(ended, fresh + first)
             there = ended[active[ended]]
-            group[running[there]] = core.source.group[there]
+            group[running[there]] = core.group[there]
             if progress is not None:
                 progress(finished)
         observation, mask = core.observe(), core.mask()
     return EpisodeRecords(
-        utility, components, steps, outcome, group, launches, core.component_names, core.outcome_names
-    )
+        utility, components, steps, outcome, group, launches, opening, core.component_names, core.outcome_names,
+        core.graded,
+    )  # fmt: skip
 
 
 @dataclass(frozen=True)
 class PolicyResult:
     """One row of an evaluation: a policy's figures, each with its 95 % interval.
 
-    ``regret`` is the mean distance to the hindsight bound on the same episodes.
+    ``regret`` is the mean distance to the hindsight bound on the same episodes. ``quality`` is the mean quality of
+    what was delivered, 0 where nothing was; None where answers are right or wrong.
     """
 
     name: str
@@ -149,6 +163,7 @@ class PolicyResult:
     share_of_ceiling: float | None = None
     share_of_bound: float | None = None
     regret: Estimate | None = None
+    quality: Estimate | None = None
     against: Difference | None = None
     records: EpisodeRecords | None = field(default=None, repr=False, compare=False)
 
@@ -161,7 +176,7 @@ class Evaluation:
         rows: one per policy, in the order given.
         scenario: name of the scenario.
         scenario_hash: digest of the scenario.
-        profile: fault profile.
+        profile: fault profile, and which of its faults if not all.
         intensity: fault intensity.
         split: episodes' split.
         seed: seed of the episodes.
@@ -203,12 +218,58 @@ class Evaluation:
 
         return {key: plain(getattr(self, key)) for key in self.__dataclass_fields__}
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Evaluation:
+        """Read :meth:`to_dict` back; null stands for an undefined number, and episodes are not kept.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing or of the wrong type.
+        """
+
+        def number(value: Any) -> float:
+            return float("nan") if value is None else float(value)
+
+        def estimate(row: Mapping[str, Any]) -> Estimate:
+            return Estimate(number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]))
+
+        def difference(row: Mapping[str, Any]) -> Difference:
+            return Difference(
+                number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]), number(row["p_value"]),
+                number(row["smallest_detectable"]),
+            )  # fmt: skip
+
+        def maybe(read: Callable[[Any], Any], value: Any) -> Any:
+            return None if value is None else read(value)
+
+        def each(read: Callable[[Any], Any], values: Mapping[str, Any]) -> dict[str, Any]:
+            return {str(key): read(value) for key, value in values.items()}
+
+        def result(row: Mapping[str, Any]) -> PolicyResult:
+            return PolicyResult(
+                name=str(row["name"]), episodes=int(row["episodes"]), utility=estimate(row["utility"]),
+                success=estimate(row["success"]), cost_usd=estimate(row["cost_usd"]),
+                latency_s=estimate(row["latency_s"]), cost_quantiles=each(estimate, row["cost_quantiles"]),
+                latency_quantiles=each(estimate, row["latency_quantiles"]), outcomes=each(number, row["outcomes"]),
+                launches=each(number, row["launches"]), steps=number(row["steps"]),
+                share_of_ceiling=maybe(float, row["share_of_ceiling"]),
+                share_of_bound=maybe(float, row["share_of_bound"]), regret=maybe(estimate, row["regret"]),
+                against=maybe(difference, row["against"]),
+            )  # fmt: skip
+
+        return cls(
+            rows=tuple(map(result, data["rows"])), scenario=str(data["scenario"]),
+            scenario_hash=str(data["scenario_hash"]), profile=str(data["profile"]),
+            intensity=float(data["intensity"]), split=str(data["split"]), seed=int(data["seed"]),
+            ceiling=maybe(float, data["ceiling"]), bound=maybe(float, data["bound"]),
+            clusters=maybe(int, data["clusters"]),
+        )  # fmt: skip
+
     def to_json(self) -> str:
         """The table as JSON text."""
         return json.dumps(self.to_dict(), indent=2)
 
 
-def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
+def resolve_policy(policy: Any, core: LaneCore) -> tuple[str, Actor]:
     """Turn a policy, an artefact folder or ``baseline:NAME`` into a name and an actor for ``core``.
 
     Raises:
@@ -222,8 +283,6 @@ def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
     text = str(policy)
     if text.startswith("baseline:"):
         name = text.removeprefix("baseline:")
-        if name == WeitzmanPolicy.name:
-            return name, WeitzmanPolicy(core)
         return name, make_baseline(name, core)
     from .artefact import load_policy
 
@@ -237,14 +296,14 @@ def resolve_policy(policy: Any, core: RouterCore) -> tuple[str, Actor]:
 def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequence[str]) -> PolicyResult:
     """Condense records into a row; intervals are cluster-robust over queries when ``clustered``."""
     clusters = records.group if clustered else None
-    success = records.component("accuracy")
+    success = records.outcome == records.outcome_names.index("success")
     shares = np.bincount(records.outcome, minlength=len(records.outcome_names)) / len(records.outcome)
     calls = max(int(records.launches.sum()), 1)
     return PolicyResult(
         name=name,
         episodes=len(records.utility),
         utility=statistics.mean(records.utility, clusters),
-        success=statistics.proportion(success > 0, clusters),
+        success=statistics.proportion(success, clusters),
         cost_usd=statistics.mean(records.component("cost_usd"), clusters),
         latency_s=statistics.mean(records.component("latency_s"), clusters),
         cost_quantiles=statistics.percentiles(records.component("cost_usd")),
@@ -252,6 +311,7 @@ def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequ
         outcomes={o: float(s) for o, s in zip(records.outcome_names, shares, strict=True)},
         launches={k: float(v) / calls for k, v in zip(configs, records.launches.tolist(), strict=True)},
         steps=float(records.steps.mean()),
+        quality=statistics.mean(records.component("accuracy"), clusters) if records.graded else None,
         records=records,
     )
 
@@ -266,6 +326,8 @@ def evaluate(
     split: str = "eval",
     seed: int = 0,
     lanes: int = LANES,
+    only_faults: Sequence[str] = (),
+    without_faults: Sequence[str] = (),
     progress: Callable[[str, int], None] | None = None,
 ) -> Evaluation:
     """Evaluate policies on the same episodes.
@@ -280,10 +342,13 @@ def evaluate(
         split: ``eval`` (default) or ``train``.
         seed: seed of the episodes; another one gives other episodes.
         lanes: lanes to play on; changes speed, not results.
+        only_faults: families, effects or ids of the faults to evaluate under; default: all of the profile.
+        without_faults: families, effects or ids of faults to leave out.
         progress: called with a policy's name and its finished episodes.
 
     Raises:
         PolicyError: if a policy cannot be resolved or there is none.
+        FaultError: if the profile has no such faults.
     """
     named: Mapping[str, Any] = policies if isinstance(policies, Mapping) else {}
     chosen = [policies]
@@ -291,9 +356,9 @@ def evaluate(
         chosen = list(policies.values()) if isinstance(policies, Mapping) else list(policies)
     if not chosen:
         raise PolicyError("policies: got none; allowed: one or more")
-    loaded = load_scenario(scenario)
-    core = RouterCore(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
-    clustered = loaded.tasks.kind == "table"  # type: ignore[attr-defined]
+    loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
+    core = make_core(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
+    clustered = isinstance(loaded, RouterScenario) and loaded.tasks.kind == "table"
     ceiling, bounds = ceiling_of(core), hindsight_bounds(core, episodes, seed)
     rows: list[PolicyResult] = []
     taken: set[str] = set()
@@ -305,11 +370,13 @@ def evaluate(
             name += "'"
         taken.add(name)
         told = None if progress is None else (lambda done, name=name: progress(name, done))
-        rows.append(summarise(name, play(actor, core, episodes, seed, told), clustered, core.config_names))
+        rows.append(summarise(name, play(actor, core, episodes, seed, told), clustered, core.usage_names))
     first = rows[0].records
     assert first is not None
     clusters = first.group if clustered else None
     bound = None if bounds is None else float(bounds.mean())
+    for word, selectors in (("only", only_faults), ("without", without_faults)):
+        profile += f", {word} {' and '.join(selectors)}" if selectors else ""
     done = []
     for row in rows:
         assert row.records is not None

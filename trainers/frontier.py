@@ -107,6 +107,21 @@ def aiq(points: ArrayLike, cost_max: float) -> float:
     return float(((heights[1:] + heights[:-1]) / 2.0 * np.diff(knots)).sum() / cost_max)
 
 
+def hull_figures(cost: F64, success: F64, cost_max: float, target: float) -> tuple[float, float, float]:
+    """AIQ up to ``cost_max``, success of the hull at that cost, and its cost at success ``target``.
+
+    Args:
+        cost: ``(n,)`` mean costs of the policies, USD.
+        success: ``(n,)`` their success rates.
+        cost_max: right end of the range, USD.
+        target: success to be reached; the third figure is NaN where the hull never reaches it.
+    """
+    points = np.column_stack([cost, success])
+    x, y = quality_hull(points).T
+    at_success = float(np.interp(target, y, x)) if y[-1] >= target else float("nan")
+    return aiq(points, cost_max), float(np.interp(cost_max, x, y)), at_success
+
+
 def _pairs(points: ArrayLike) -> F64:
     table = np.asarray(points, dtype=np.float64)
     if not table.size:

@@ -8,7 +8,7 @@ that much too.
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Final
 
@@ -19,6 +19,7 @@ from ..envs.router_core import RouterCore
 from ..envs.streams import episode_keys, pick, stream_id, uniform
 from ..faults import Status
 from ..scenarios.calibration import Calibration, counts_of
+from ..scenarios.effort_fit import alikeness
 from ..scenarios.fitting import SDS, fit_response_model
 from ..scenarios.likelihood import Likelihood
 from ..scenarios.loading import load_scenario
@@ -163,6 +164,38 @@ class Goodness:
             "checks": [{**asdict(check), "inside": check.inside} for check in self.checks],
         }  # fmt: skip
 
+    @classmethod
+    def from_dict(cls, data: Mapping[str, Any]) -> Goodness:
+        """Read :meth:`to_dict` back, null standing for an undefined number.
+
+        Raises:
+            KeyError, TypeError, ValueError: a field is missing or of the wrong type.
+        """
+
+        def number(value: Any) -> float:
+            return float("nan") if value is None else float(value)
+
+        def rival(row: Mapping[str, Any]) -> Rival:
+            gap = row["ahead"]
+            ahead = Difference(
+                number(gap["value"]), number(gap["low"]), number(gap["high"]), int(gap["n"]), number(gap["p_value"]),
+                number(gap["smallest_detectable"]),
+            )  # fmt: skip
+            return Rival(str(row["name"]), number(row["log_likelihood"]), ahead)
+
+        def check(row: Mapping[str, Any]) -> Check:
+            return Check(
+                str(row["kind"]), str(row["config"]), str(row["what"]), number(row["recorded"]), number(row["low"]),
+                number(row["high"]), number(row["simulated"]),
+            )  # fmt: skip
+
+        held = data["held_out"]
+        return cls(
+            tuple(map(check, data["checks"])), number(held["log_likelihood_per_query"]),
+            tuple(map(rival, held["rivals"])),
+            int(held["train_queries"]), int(held["test_queries"]), int(data["simulated_tasks"]),
+        )  # fmt: skip
+
 
 def goodness_of_fit(
     calibration: Calibration, *, episodes: int = 4000, draws: int = 500, seed: int = 0, held_out: bool = True
@@ -183,6 +216,7 @@ def goodness_of_fit(
     played = play_calls(calibration.scenario, episodes, repeats, seed=seed)
     checks = list(_success(calibration, played, total, wins, repeats, draws, seed))
     checks += _measures(calibration, played, draws, seed)
+    checks += _effort(calibration, played, draws, seed)
     if not held_out or not runs.table.is_eval.any() or runs.table.is_eval.all():
         return Goodness(tuple(checks), float("nan"), (), 0, 0, episodes)
     score, rivals, sizes = _held_out(calibration)
@@ -296,3 +330,28 @@ def _measures(calibration: Calibration, played: Played, draws: int, seed: int) -
                             float(np.quantile(simulated[:, k], p)))  # fmt: skip
             means = _mean_of(values[order], weights[:, runs.query[order]])
             yield Check(kind, name, "mean", float(means[0]), *_ends(means[1:]), float(simulated[:, k].mean()))
+
+
+def _effort(calibration: Calibration, played: Played, draws: int, seed: int) -> Iterator[Check]:
+    """How alike costs and times are on one task, and what those of a run say of another configuration's success."""
+    runs, n = calibration.runs, len(played.right)
+    if len(played.configs) < 2:
+        return
+    queries = len(runs.table.query_ids)
+    weights = np.concatenate([np.ones((1, queries)), _weights(queries, draws, seed)])
+    task, config, _ = (index.ravel() for index in np.indices(played.right.shape))
+    right = runs.success & ~runs.visible
+    for what, values, simulated in (
+        ("cost", runs.cost_usd, played.cost_usd), ("time", runs.latency_s, played.latency_s),
+    ):  # fmt: skip
+        found = alikeness(values, right, runs.query, runs.config, weights)
+        drawn = alikeness(simulated.ravel(), played.right.ravel(), task, config, np.ones((1, n)))
+        for name, label in (
+            ("repeats", f"{what} of repeats alike"),
+            ("pairs", f"{what} of configurations alike"),
+            ("success", f"{what} against the others' success"),
+        ):
+            recorded = getattr(found, name)
+            if np.isfinite(recorded[0]):
+                value = float(getattr(drawn, name)[0])
+                yield Check("effort", "all", label, float(recorded[0]), *_ends(recorded[1:]), value)

@@ -45,6 +45,7 @@ class LiveSource:
         self.strength, self.expected_cost, self.expected_latency = (
             known.strength, known.expected_cost, known.expected_latency,
         )  # fmt: skip
+        self.quality = known.quality
         self._max_calls = np.array(max_calls, dtype=np.float32)  # as the simulation has it
 
     def allocate(self, num_lanes: int) -> None:
@@ -67,19 +68,19 @@ class LiveSource:
 
 @dataclass(frozen=True)
 class SideResult:
-    """How a blocking call to the judge or the person ended.
+    """How a blocking call to a judge or the person ended.
 
     Args:
         status: how it ended.
         latency_s: seconds it took.
         cost_usd: what it cost.
-        accept: the verdict.
+        score: what the judge said, 0 or 1 if it only accepts or rejects.
     """
 
     status: Status
     latency_s: float
     cost_usd: float
-    accept: bool
+    score: float = 0.0
 
 
 class LiveCore(RouterCore):
@@ -182,9 +183,9 @@ class LiveCore(RouterCore):
         """Clock at which a ``wait`` with nothing running ends."""
         return float(self._back_off(self._lane)[0])
 
-    def to_judge(self) -> int:
-        """Column of the candidate that a judge would score now."""
-        return int(self._next_to_judge(self._lane)[0])
+    def to_judge(self, j: int) -> int:
+        """Column of the candidate that judge ``j`` would score now."""
+        return int(self._next_to_judge(self._lane, j)[0])
 
     # ---------------------------------------------------------------- bookkeeping that differs
 
@@ -194,13 +195,20 @@ class LiveCore(RouterCore):
         running = np.full(1, int(Status.RUNNING), np.int8)
         return Outcomes(np.zeros(1, np.bool_), np.zeros(1), np.full(1, PENDING), running), 0.0
 
-    def _side_call(self, rows: I64, name: str, verb: Verb, number: I64, chance: F64) -> tuple[Calls, Bools]:
+    def _reported(self, rows: I64, verb: Verb, name: str) -> tuple[Calls, float]:
         result, self._side_result = self._side_result, None
         if result is None:
-            raise RuntimeError(f"no result of the {name} was reported")
+            raise RuntimeError(f"no result of {name} was reported")
         calls = Calls.place(rows, verb=verb, latency_s=result.latency_s, cost_usd=result.cost_usd)
         calls.status[:] = result.status
-        return calls, np.array([result.accept])
+        return calls, result.score
+
+    def _consult(self, rows: I64, j: int, record: I64) -> tuple[Calls, F64]:
+        calls, score = self._reported(rows, Verb.JUDGE, self.judge_names[j])
+        return calls, np.array([score])
+
+    def _hand_over(self, rows: I64) -> tuple[Calls, Bools]:
+        return self._reported(rows, Verb.ESCALATE, "the person")[0], np.ones(1, np.bool_)
 
     def _cancel_cost(self, rows: I64, runs: Bools) -> F64:
         cost, self._cancelled = self._cancelled, None

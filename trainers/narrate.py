@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from ..envs.lanes import LaneCore
 from ..envs.router_core import RouterCore
 from .baselines import Actor
+from .episode_events import EpisodeRecorder, Span
 from .evaluation import action_draws
 
 
@@ -22,6 +24,7 @@ class Story:
         outcome: how it ended.
         totals: sum of each objective component.
         injections: rows of the injection log, as plain dictionaries.
+        spans: calls, judgements and pauses with their times, in the order in which they ended.
     """
 
     lines: list[str]
@@ -29,9 +32,10 @@ class Story:
     outcome: str
     totals: dict[str, float]
     injections: list[dict[str, Any]]
+    spans: list[Span] = field(default_factory=list)
 
 
-def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
+def tell(actor: Actor, core: LaneCore, seed: int, episode: int = 0) -> Story:
     """Play episode ``episode`` of ``seed`` on a one-lane core and tell it.
 
     Args:
@@ -46,9 +50,14 @@ def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
     core.seed(core.all_lanes, [seed])
     core.begin(core.all_lanes, episode)
     utility, totals = 0.0, np.zeros(len(core.component_names))
+    recorder = EpisodeRecorder(core) if isinstance(core, RouterCore) else None
     while True:
-        actions = actor.act_batch(core.observe(), core.mask(), action_draws(actor, core))
-        core.advance(np.asarray(actions, dtype=np.int64))
+        actions = np.asarray(actor.act_batch(core.observe(), core.mask(), action_draws(actor, core)), dtype=np.int64)
+        if recorder is not None:
+            recorder.before()
+        core.advance(actions)
+        if recorder is not None:
+            recorder.after(int(actions[0]))
         utility += float(core.reward[0])
         totals += core.components[0]
         if core.terminated[0] or core.truncated[0]:
@@ -57,7 +66,8 @@ def tell(actor: Actor, core: RouterCore, seed: int, episode: int = 0) -> Story:
     names = () if core.plan is None else rows.dtype.names or ()  # type: ignore[union-attr]
     injections = [{name: _plain(row[name]) for name in names} for row in rows]
     summary = dict(zip(core.component_names, totals.tolist(), strict=True))
-    return Story(core.timeline(), utility, core.outcome_names[core.outcome[0]], summary, injections)
+    outcome = core.outcome_names[core.outcome[0]]
+    return Story(core.timeline(), utility, outcome, summary, injections, [] if recorder is None else recorder.spans)
 
 
 def _plain(value: Any) -> Any:

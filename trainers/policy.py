@@ -62,8 +62,12 @@ class Moments:
     @property
     def deviation(self) -> F64:
         """Standard deviation per column; 1 where a column has never moved, so that it stays centred."""
-        deviation = np.sqrt(self.m2 / max(self.count, 1.0))
-        return np.where(deviation > 1e-6 * np.maximum(1.0, np.abs(self.mean)), deviation, 1.0)
+        return np.where(self.moved, np.sqrt(self.m2 / max(self.count, 1.0)), 1.0)
+
+    @property
+    def moved(self) -> NDArray[np.bool_]:
+        """Which columns have ever moved beyond rounding."""
+        return np.sqrt(self.m2 / max(self.count, 1.0)) > 1e-6 * np.maximum(1.0, np.abs(self.mean))
 
     def get_state(self) -> dict[str, NDArray[Any]]:
         """Return the exact state as arrays."""
@@ -78,7 +82,11 @@ class Moments:
 
 @dataclass(frozen=True)
 class Normaliser:
-    """``(observation - mean) / deviation``, clipped; the frozen form that a policy carries."""
+    """``(observation - mean) / deviation``, clipped; the frozen form that a policy carries.
+
+    The deviation is infinite where a column never moved in training: nothing was learned about it, so a policy
+    trained at one price or without faults ignores what it then sees there.
+    """
 
     mean: F32
     deviation: F32
@@ -87,7 +95,8 @@ class Normaliser:
     @classmethod
     def of(cls, moments: Moments, clip: float = CLIP) -> Normaliser:
         """Freeze running moments."""
-        return cls(moments.mean.astype(np.float32), moments.deviation.astype(np.float32), clip)
+        deviation = np.where(moments.moved | (moments.count == 0), moments.deviation, np.inf)
+        return cls(moments.mean.astype(np.float32), deviation.astype(np.float32), clip)
 
     def __call__(self, rows: NDArray[Any]) -> F32:
         """Normalise ``(..., D)`` observations into a fresh float32 array."""

@@ -26,6 +26,7 @@ from ..extras import missing_extra
 from .comm import Comm, Local
 from .policy import CLIP, F32, MASKED, Moments, Normaliser, Policy, initial_weights, shapes
 from .rollout import Rollout, lane_keys
+from .schedules import Schedule
 
 if TYPE_CHECKING:
     import torch
@@ -38,6 +39,7 @@ _KINDS: dict[str, tuple[Any, str]] = {
     "float | None": ((int, float), "a number"),
     "bool": (bool, "true or false"),
 }
+SCORES = ("auto", "regret", "value-loss")
 
 
 def _option(default: Any, doc: str, low: float = 0.0, high: float = float("inf")) -> Any:
@@ -69,6 +71,13 @@ class PPOConfig:
     hidden: tuple[int, ...] = _option((64, 64), "widths of the hidden layers, of both nets", 1)
     normalise: bool = _option(True, "normalise observations by running mean and deviation")
     threads: int = _option(1, "torch threads; more than 1 pays only for minibatches of 8k rows and more", 1)
+    fault_share: str = _option("1", "share of episodes with faults, a schedule such as 0:1@0.5", 0, 1)
+    intensity: str = _option("1", "multiplies the fault intensity of these, a schedule such as 0.25:1.5@0.6", 0, 10)
+    replay: float = _option(0.0, "chance that an episode is one played before, drawn by score", 0, 1)
+    replay_size: int = _option(4096, "episodes kept for replay, per rank", 1)
+    replay_temperature: float = _option(2.0, "rank r is drawn with weight r ** (-1 / temperature)", 0.01)
+    replay_staleness: float = _option(0.1, "share of replays drawn by how long they were not played", 0, 1)
+    replay_score: str = _option("auto", "regret, value-loss, or auto: regret where a hindsight bound is known")
 
     def __post_init__(self) -> None:
         """Refuse impossible values, naming field, value and range."""
@@ -77,6 +86,9 @@ class PPOConfig:
         for f in fields(self):
             value: Any = getattr(self, f.name)
             low, high = f.metadata["low"], f.metadata["high"]
+            if f.type == "str":
+                self._check_word(f.name, value, low, high)
+                continue
             if value is None and f.name == "target_kl":
                 continue
             wanted, kind = _KINDS[str(f.type)]
@@ -86,6 +98,26 @@ class PPOConfig:
                 if not fits or not low <= part <= high:
                     where = "" if wanted is bool else f" from {low:g} to {high:g}"
                     raise PolicyError(f"training option {f.name}: {value!r}, must be {kind}{where}")
+
+    def _check_word(self, name: str, value: Any, low: float, high: float) -> None:
+        """Check a choice, or a schedule, which is kept as text in its shortest form."""
+        if name == "replay_score":
+            if value not in SCORES:
+                raise PolicyError(f"training option {name}: {value!r}, must be one of {', '.join(SCORES)}")
+            return
+        try:
+            schedule = Schedule.parse(value)
+        except PolicyError as error:
+            raise PolicyError(f"training option {name}: {error}") from None
+        least, most = schedule.range
+        if not low <= least <= most <= high:
+            raise PolicyError(f"training option {name}: {value!r}, must stay from {low:g} to {high:g}")
+        object.__setattr__(self, name, str(schedule))
+
+    @property
+    def curriculum(self) -> bool:
+        """Whether it asks for anything else than every episode under all faults, each played once."""
+        return self.fault_share != "1" or self.intensity != "1" or self.replay > 0.0
 
     @classmethod
     def of(cls, values: Mapping[str, Any]) -> PPOConfig:
@@ -388,6 +420,7 @@ class Learner:
         state |= {f"returns.{name}": value for name, value in Moments(1).get_state().items()}
         if policy.normaliser is not None:
             deviation = policy.normaliser.deviation.astype(np.float64)
+            deviation[np.isinf(deviation)] = 0.0  # never moved
             count = np.array(float(self.config.batch))
             state |= {
                 "observations.count": count,

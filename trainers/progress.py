@@ -131,6 +131,11 @@ class LiveProgress:
             parts.append(f"utility {utility:+.3f}")
             if self._ceiling:
                 parts.append(f"{utility / self._ceiling:.1%} of ceiling")
+        faults, replay = record.get("curriculum"), record.get("replay")
+        if faults is not None:
+            parts.append(f"faults {faults['fault_share']:.0%} x {faults['intensity']:.2f}")
+        if replay is not None:
+            parts.append(f"replay {replay.get('share', 0.0):.0%}")
         score = record.get("score")
         if score is not None:
             parts.append(f"greedy {score:+.3f}")

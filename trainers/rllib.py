@@ -14,7 +14,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode, VectorEnv, VectorWrapper
 from numpy.typing import NDArray
 
-from ..envs.router import DEFAULT_SCENARIO, RouterEnv, RouterVectorEnv
+from ..envs.cores import make_env, make_lanes
+from ..envs.router import DEFAULT_SCENARIO
 from ..envs.wrappers import MaskedObservation, VectorMaskedObservation
 from ..extras import missing_extra
 
@@ -30,13 +31,15 @@ def make_rllib(context: Any) -> Any:
 
     Args:
         context: an ``EnvContext`` or any mapping of arguments of
-            :class:`~brownout.envs.router.RouterVectorEnv`.
+            :class:`~brownout.envs.router.RouterVectorEnv` or, for a scenario of it, of
+            :class:`~brownout.envs.workflow.WorkflowVectorEnv`.
     """
     arguments = dict(context)
     num_envs = arguments.pop("num_envs", None)
+    scenario = arguments.pop("scenario", DEFAULT_SCENARIO)
     if num_envs is None:
-        return MaskedObservation(RouterEnv(**arguments))
-    lanes = RouterVectorEnv(num_envs, autoreset_mode=AutoresetMode.NEXT_STEP, **arguments)
+        return MaskedObservation(make_env(scenario, **arguments))
+    lanes = make_lanes(scenario, num_envs, autoreset_mode=AutoresetMode.NEXT_STEP, **arguments)
     return VectorMaskedObservation(_RunnerLanes(lanes, getattr(context, "worker_index", 0) or 0))
 
 

@@ -8,15 +8,19 @@ that is restarted in the middle of a training never repeats data it has delivere
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, fields
-from typing import Any
+from dataclasses import dataclass, field, fields
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.streams import GOLDEN, mix64, stream_id, uniform
 from ..errors import WorkerError
+from .curriculum import EpisodeChooser, Orders
 from .policy import F32, F64, Policy, sample
+
+if TYPE_CHECKING:
+    from .ppo import PPOConfig
 
 Bool = NDArray[np.bool_]
 I64 = NDArray[np.int64]
@@ -30,12 +34,17 @@ def lane_keys(name: str, seed: int, rank: int, iteration: int, lanes: int) -> ND
 
 @dataclass
 class Episodes:
-    """What became of the ``E`` episodes that ended during a rollout."""
+    """What became of the ``E`` episodes that ended during a rollout; the last five only with a curriculum."""
 
     utility: F64  # (E,) sum of rewards, undiscounted
     length: I64  # (E,) steps
     outcome: I64  # (E,) code, index into the environment's outcome_names
     components: F64  # (E, C) sums, in the order of the environment's component_names
+    seed: NDArray[np.uint64] = field(default_factory=lambda: np.zeros(0, np.uint64))  # (E,) lane seed
+    number: I64 = field(default_factory=lambda: np.zeros(0, np.int64))  # (E,) episode index
+    scale: F64 = field(default_factory=lambda: np.zeros(0, np.float64))  # (E,) of the fault intensity
+    replayed: Bool = field(default_factory=lambda: np.zeros(0, np.bool_))  # (E,) drawn from the episodes played before
+    score: F64 = field(default_factory=lambda: np.zeros(0, np.float64))  # (E,) what makes it come again
 
     def __len__(self) -> int:
         """Return the number of episodes."""
@@ -111,6 +120,7 @@ class Collector:
         rank: rank of this worker; ranks never share an episode.
         gamma: discount per step.
         lam: lambda of the advantage estimate.
+        chooser: begins the episodes; default: every lane plays its own, one after the other.
     """
 
     def __init__(
@@ -122,7 +132,9 @@ class Collector:
         rank: int = 0,
         gamma: float = 1.0,
         lam: float = 0.95,
+        chooser: EpisodeChooser | None = None,
     ) -> None:
+        self.chooser = chooser
         self.env: Any = env.unwrapped
         self.steps, self.seed, self.rank, self.gamma, self.lam = steps, seed, rank, gamma, lam
         self.lanes = int(self.env.num_envs)
@@ -133,24 +145,48 @@ class Collector:
         self._length: I64 = np.zeros(self.lanes, dtype=np.int64)
         self._components: F64 = np.zeros((self.lanes, len(self.env.component_names)))
 
+    @classmethod
+    def of(cls, env: Any, config: PPOConfig, rank: int = 0) -> Collector:
+        """Make the collector that a configuration asks for.
+
+        Raises:
+            PolicyError: it asks for a curriculum that the environment cannot follow.
+        """
+        native = env.unwrapped
+        chooser = None
+        if config.curriculum or getattr(native, "episode_window", None) is not None:
+            chooser = EpisodeChooser(native, config.replay_score if config.replay > 0.0 else None)
+        return cls(
+            env, steps=config.rollout_steps, seed=config.seed, rank=rank, gamma=config.gamma, lam=config.gae_lambda,
+            chooser=chooser,
+        )  # fmt: skip
+
     def restart(self, iteration: int) -> None:
         """Begin fresh episodes in every lane, with seeds that belong to this iteration."""
         keys = lane_keys("lanes", self.seed, self.rank, iteration, self.lanes)
-        observation, mask = self.env.lane_reset(keys)
+        start = (keys,) if self.chooser is None else self.chooser.restart(keys)
+        observation, mask = self.env.lane_reset(*start)
         self._observation, self._mask = observation.copy(), mask.copy()
         self._utility[:] = 0.0
         self._length[:] = 0
         self._components[:] = 0.0
         self._ready = True
 
-    def collect(self, policy: Policy, iteration: int) -> Rollout:
+    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> Rollout:
         """Play ``steps`` steps in every lane, sampling actions from the policy.
 
         The first call of a collector starts the lanes with seeds of that iteration.
 
+        Args:
+            policy: who acts.
+            iteration: keys the action samples.
+            orders: what the curriculum says about the episodes that begin.
+
         Raises:
             WorkerError: the environment returned a reward or an observation that is not finite.
         """
+        if self.chooser is not None:
+            self.chooser.orders = orders or Orders()
         if not self._ready:
             self.restart(iteration)
         steps, lanes = self.steps, self.lanes
@@ -205,14 +241,14 @@ class Collector:
             values=values,
             advantages=advantage.astype(np.float32),
             returns=(advantage + values).astype(np.float32),
-            episodes=self._episodes(log),
+            episodes=self._episodes(log, {} if self.chooser is None else self.chooser.finished(advantage, ended)),
         )
 
-    def _episodes(self, log: list[tuple[F64, I64, I64, F64]]) -> Episodes:
+    def _episodes(self, log: list[tuple[F64, I64, I64, F64]], more: Mapping[str, Any]) -> Episodes:
         if not log:
             empty = np.zeros(0, dtype=np.int64)
             return Episodes(np.zeros(0), empty, empty, np.zeros((0, self._components.shape[1])))
-        return Episodes(*(np.concatenate(column) for column in zip(*log, strict=True)))
+        return Episodes(*(np.concatenate(column) for column in zip(*log, strict=True)), **more)
 
     def _refuse_non_finite(self, observations: F32, rewards: F64, iteration: int) -> None:
         where = f"rank {self.rank}, iteration {iteration}"
@@ -237,6 +273,7 @@ class Collector:
             "length": self._length,
             "components": self._components,
         }
+        own |= {} if self.chooser is None else self.chooser.get_state()
         return state | {name: value.copy() for name, value in own.items()}
 
     def set_state(self, state: Mapping[str, NDArray[Any]]) -> None:
@@ -250,6 +287,8 @@ class Collector:
             return
         if len(state["utility"]) != self.lanes:
             raise WorkerError(f"lane state of {len(state['utility'])} lanes, this collector has {self.lanes}")
+        if self.chooser is not None:
+            self.chooser.set_state(state)
         self.env.set_state({name[4:]: value for name, value in state.items() if name.startswith("env.")})
         self._observation, self._mask = np.array(state["observation"]), np.array(state["mask"])
         self._utility, self._length = np.array(state["utility"]), np.array(state["length"])

@@ -44,6 +44,7 @@ __all__ = [
 
 logger = logging.getLogger("brownout.runtime")
 CallFunction = Callable[[Any, str], Awaitable[Any]]
+JudgeFunction = Callable[[Any, Any], Awaitable[Any]]
 
 
 @dataclass(frozen=True)
@@ -69,23 +70,26 @@ class Hooks:
     Args:
         configurations: by name a function or a :class:`LiveConfiguration`, or one function for all.
         judge: ``async (task, answer) -> bool``, score in [0, 1], (score, cost) or :class:`Verdict`. Needed when the
-            scenario has a judge.
+            scenario has a judge; for several judges a mapping from their names to such functions.
         features: ``task -> {column: value}``, what is known of a task; default: its entry ``features``.
         query_id: ``task -> text``; default: its entry ``query_id`` or ``id``, else a digest of its text.
         repair: ``async (task, answer, configuration) -> Answer``; without one the policy may not repair.
         person: ``async (task) -> Answer``; without one ``escalate`` ends the task and leaves the rest to the caller.
         statuses: exception type, class name or HTTP code -> status word, before the built-in rules.
         judge_max_cost_usd: what one judgement can cost at most.
+        operating_point: ``task -> {preference: value}``, what a dollar and a second weigh for this task, its budget
+            and deadline; what it leaves out is the runtime's.
     """
 
     configurations: Mapping[str, CallFunction | LiveConfiguration] | CallFunction
-    judge: Callable[[Any, Any], Awaitable[Any]] | None = None
+    judge: JudgeFunction | Mapping[str, JudgeFunction] | None = None
     features: Callable[[Any], Any] | None = None
     query_id: Callable[[Any], str] | None = None
     repair: Callable[[Any, Any, str], Awaitable[Any]] | None = None
     person: Callable[[Any], Awaitable[Any]] | None = None
     statuses: StatusRule | None = None
     judge_max_cost_usd: float | None = None
+    operating_point: Callable[[Any], Mapping[str, float]] | None = None
 
 
 class Runtime:
@@ -96,16 +100,16 @@ class Runtime:
         scenario: the scenario it was trained on (name, path, mapping or object). Its portfolio, limits and
             prices count here, its fault profiles do not.
         configurations: see :class:`Hooks`, as for ``judge``, ``features``, ``query_id``, ``repair``, ``person``,
-            ``statuses`` and ``judge_max_cost_usd``.
+            ``statuses``, ``judge_max_cost_usd`` and ``operating_point``.
         preferences: ``budget_usd``, ``deadline_s``, ``per_usd``, ``per_s``; default: the scenario's. One that the
-            scenario samples must be given here or to :meth:`solve`.
+            scenario samples must be given here, by ``operating_point`` or to :meth:`solve`.
         hard_budget: refuse a call that could pass the budget, by hiding its action from the policy. False does
             what the simulation does: the task ends once the budget is spent, so calls in flight may pass it.
             Default: hard, unless the scenario's ``limits.on_budget`` is ``soft``.
         timeout_s: seconds after which a call is cut; default: the deadline.
         judge_timeout_s: the same for the judge; default: ``timeout_s``.
         person_timeout_s: the same for the person; default: a day.
-        accept_at: score from which the judge accepts.
+        accept_at: score from which the judge accepts; default: 0.5, or the scenario's ``quality.accept_at``.
         grace_s: seconds that a cancelled call may take to stop; after that it counts as leaked.
         log: a :class:`~brownout.trainers.runtime_log.CallLog`, or the path of one.
         observer: called with a :class:`Step` at every decision.
@@ -120,7 +124,7 @@ class Runtime:
         policy: Any,
         scenario: str | Path | Mapping[str, Any] | Scenario,
         configurations: Mapping[str, CallFunction | LiveConfiguration] | CallFunction,
-        judge: Callable[[Any, Any], Awaitable[Any]] | None = None,
+        judge: JudgeFunction | Mapping[str, JudgeFunction] | None = None,
         *,
         features: Callable[[Any], Any] | None = None,
         query_id: Callable[[Any], str] | None = None,
@@ -128,12 +132,13 @@ class Runtime:
         person: Callable[[Any], Awaitable[Any]] | None = None,
         statuses: StatusRule | None = None,
         judge_max_cost_usd: float | None = None,
+        operating_point: Callable[[Any], Mapping[str, float]] | None = None,
         preferences: Mapping[str, float] | None = None,
         hard_budget: bool | None = None,
         timeout_s: float | None = None,
         judge_timeout_s: float | None = None,
         person_timeout_s: float = 86_400.0,
-        accept_at: float = 0.5,
+        accept_at: float | None = None,
         grace_s: float = 1.0,
         log: CallLog | str | Path | None = None,
         observer: Callable[[Step], None] | None = None,
@@ -146,16 +151,15 @@ class Runtime:
         self.name, self.policy = resolve_policy(policy, RouterCore(loaded, 1, profile="clean"))
         self._probe, self._idle = core, [core]
         self.configurations = _configurations(configurations, core.config_names)
-        hooks = (("judge", judge), ("repair", repair), ("person", person))
-        for what, function in hooks:
+        for what, function in (("repair", repair), ("person", person)):
             if function is not None:
                 check_async(function, what)
-        if loaded.judge is not None and judge is None:
-            raise CallableError("judge: the scenario has one, so the policy will ask it; give an async function")
-        self.judge, self.repair, self.person = judge, repair, person
+        self.judges = _judges(judge, loaded)
+        self.repair, self.person = repair, person
         self._features, self._query_id = features or _own_features, query_id or _own_id
         self.statuses = StatusTable(statuses)
         self._preferences = dict(preferences or {})
+        self._operating_point = operating_point or _nothing
         task_preferences(core, {**_middle(core), **self._preferences})
         soft = loaded.limits.on_budget == "soft"
         self.hard_budget = not soft if hard_budget is None else hard_budget
@@ -164,7 +168,8 @@ class Runtime:
         self.judge_timeout_s = _positive("judge_timeout_s", judge_timeout_s or self.timeout_s)
         self.person_timeout_s = _positive("person_timeout_s", person_timeout_s)
         self.grace_s = _positive("grace_s", grace_s)
-        self.accept_at = _positive("accept_at", accept_at)
+        usual = 0.5 if loaded.quality is None else loaded.quality.accept_at
+        self.accept_at = usual if accept_at is None else _positive("accept_at", accept_at)
         self.judge_max_cost_usd = judge_max_cost_usd
         self._set_reserves(core)
         self.log = CallLog(log) if isinstance(log, (str, Path)) else log
@@ -192,15 +197,16 @@ class Runtime:
 
     def _set_reserves(self, core: LiveCore) -> None:
         """What is set aside per call: the declared maximum, else the mean price."""
-        judge, repair = self.scenario.judge, self.scenario.repair
+        panel, repair = self.scenario.panel.values(), self.scenario.repair
         prices = core.source.expected_cost.tolist()
         most = [self.configurations[name].max_cost_usd for name in core.config_names]
         factor = repair.cost_factor if repair is not None else 1.0
         self.reserves = [p if m is None else m for p, m in zip(prices, most, strict=True)]
         self.repair_reserves = [p * factor if m is None else m for p, m in zip(prices, most, strict=True)]
-        self.judge_price = judge.cost_usd.table().mean if judge is not None else 0.0
-        self.judge_time = judge.latency_s.table().mean if judge is not None else 1.0
-        self.judge_reserve = self.judge_price if self.judge_max_cost_usd is None else self.judge_max_cost_usd
+        self.judge_prices = [judge.cost_usd.table().mean for judge in panel]
+        self.judge_times = [judge.latency_s.table().mean for judge in panel]
+        most_judge = self.judge_max_cost_usd
+        self.judge_reserves = [price if most_judge is None else most_judge for price in self.judge_prices]
         open_ = [name for name, m in zip(core.config_names, most, strict=True) if m is None]
         if self.hard_budget and open_:
             logger.warning("no max_cost_usd for %s: the mean price is set aside, a dear call may pass the budget",
@@ -215,7 +221,7 @@ class Runtime:
 
         Args:
             task: anything; it is handed to the functions as it is.
-            preferences: of this task, over those of the runtime.
+            preferences: of this task, over those of ``operating_point`` and of the runtime.
 
         Raises:
             CallableError: its features or preferences are not valid.
@@ -232,7 +238,7 @@ class Runtime:
         core = self._idle.pop() if self._idle else LiveCore(self.scenario)
         try:
             features = encode_task(core, shown, query_id)
-            chosen = task_preferences(core, {**self._preferences, **(preferences or {})})
+            chosen = task_preferences(core, {**self._preferences, **self._operating_point(task), **(preferences or {})})
             number = self.log.next_run(query_id) if self.log is not None else self._runs[query_id]
             self._runs[query_id] += 1
             run = TaskRun(self, core, task, query_id, number, features, shown, chosen)
@@ -346,6 +352,30 @@ class Runtime:
             self.log.close()
 
 
+def _judges(given: Any, scenario: RouterScenario) -> dict[str, JudgeFunction]:
+    """The judges' functions by the names that the scenario gives them."""
+    names = list(scenario.panel)
+    if scenario.judges is None:
+        if given is None:
+            if names:
+                raise CallableError("judge: the scenario has one, so the policy will ask it; give an async function")
+            return {}
+        check_async(given, "judge")
+        return {name: given for name in names}  # noqa: C420 (its type would hold None)
+    if not isinstance(given, Mapping):
+        raise CallableError(f"judge: the scenario has several; give a mapping with the keys {', '.join(names)}")
+    for name in given:
+        if name not in names:
+            near = did_you_mean(name, names)
+            raise CallableError(f"judge: the scenario has no {name!r}{near}; allowed: {', '.join(names)}")
+    lacking = [name for name in names if name not in given]
+    if lacking:
+        raise CallableError(f"judge: missing {', '.join(lacking)}; needed: {', '.join(names)}")
+    for name in names:
+        check_async(given[name], f"judge.{name}")
+    return {name: given[name] for name in names}
+
+
 def _configurations(given: Any, names: tuple[str, ...]) -> dict[str, LiveConfiguration]:
     if not isinstance(given, Mapping):
         given = dict.fromkeys(names, given)
@@ -377,6 +407,10 @@ def _positive(where: str, value: Any) -> float:
 def _middle(core: RouterCore) -> dict[str, float]:
     """A stand-in for preferences that only :meth:`Runtime.solve` will be told."""
     return {column.name: column.low for column in core.preference_source.columns if column.sampled}
+
+
+def _nothing(task: Any) -> Mapping[str, float]:
+    return {}
 
 
 def _own_features(task: Any) -> Any:

@@ -101,14 +101,14 @@ class TaskRun:
         mask = core.mask()
         k = core.num_configs
         if rt.repair is None:
-            mask[0, k + 2] = False
+            mask[0, -4] = False
         if now > self._deadline:  # only if the event loop was held up: what arrived in time may still be submitted
-            mask[0, [*range(k), k + 1, k + 2]] = False
+            mask[0, [*range(k), *range(k + 1, mask.shape[1] - 3)]] = False
         if rt.hard_budget:
             left = self._budget - math.fsum([*self._paid, *self._open.values()])
-            needs = [*rt.reserves, 0.0, rt.judge_reserve, 0.0, 0.0, 0.0, 0.0]
+            needs = [*rt.reserves, 0.0, *(rt.judge_reserves or [0.0]), 0.0, 0.0, 0.0, 0.0]
             if core.best[0] >= 0:
-                needs[k + 2] = rt.repair_reserves[int(core.config[0, core.best[0]])]
+                needs[-4] = rt.repair_reserves[int(core.config[0, core.best[0]])]
             fits = np.array(needs) <= left
             self._refused += bool((mask[0] & ~fits).any())
             mask[0] &= fits | (np.array(needs) == 0.0)
@@ -124,14 +124,14 @@ class TaskRun:
         elif kind == Kind.WAIT:
             await self._wait()
         elif kind == Kind.JUDGE:
-            await self._judge()
+            await self._judge(action - core.num_configs - 1)
         else:
             if kind == Kind.SUBMIT:
                 best = self._by_column[int(core.best[0])]
                 self._answer, self._config = best.result.answer, best.config
             core.report_cancelled(await self._stop_all())
             if kind == Kind.ESCALATE:
-                core.report_side(await self._ask_person() if rt.person else SideResult(Status.OK, 0.0, 0.0, True))
+                core.report_side(await self._ask_person() if rt.person else SideResult(Status.OK, 0.0, 0.0))
         core.take(action)
         if kind in (Kind.LAUNCH, Kind.REPAIR):
             await asyncio.sleep(0)  # the request goes out before the next decision is thought over
@@ -171,13 +171,13 @@ class TaskRun:
         if not core.ended():
             core.report_cancelled(await self._stop_all())
 
-    async def _judge(self) -> None:
+    async def _judge(self, j: int) -> None:
         core, rt = self._core, self._rt
-        judge = rt.judge
-        assert judge is not None
-        about = self._by_column[core.to_judge()]
+        name = core.judge_names[j]
+        judge = rt.judges[name]
+        about = self._by_column[core.to_judge(j)]
         answer = about.result.answer
-        placed = self._place("judge", "judge", rt.judge_price, rt.judge_time, rt.judge_max_cost_usd,
+        placed = self._place("judge", name, rt.judge_prices[j], rt.judge_times[j], rt.judge_max_cost_usd,
                              lambda: judge(self._task, answer), rt.judge_timeout_s, about=about)  # fmt: skip
         await self._first_of([placed.live.ended])
         clock = float(core.clock[0])
@@ -188,10 +188,12 @@ class TaskRun:
             core.report_cancelled(await self._stop_all())
             result = placed.result
             latency = self._deadline - clock + 1.0  # past the deadline, which is all that matters
-        accept = result.answer is not None and result.answer >= rt.accept_at
+        score = 0.0 if result.answer is None else float(result.answer)
+        if not core.graded:
+            score = float(score >= rt.accept_at)
         if result.status == Status.CANCELLED:
             result.status = Status.TIMEOUT
-        core.report_side(SideResult(result.status, latency, placed.cost_usd, accept))
+        core.report_side(SideResult(result.status, latency, placed.cost_usd, score))
 
     async def _ask_person(self) -> SideResult:
         rt = self._rt
@@ -205,7 +207,7 @@ class TaskRun:
         result = placed.result
         if result.status == Status.OK:
             self._answer, self._config = result.answer, "person"
-        return SideResult(result.status, _lapse(started, result.at_s - self._t0), placed.cost_usd, True)
+        return SideResult(result.status, _lapse(started, result.at_s - self._t0), placed.cost_usd)
 
     # ---------------------------------------------------------------- calls
 

@@ -16,7 +16,8 @@ import numpy as np
 from gymnasium.vector import AutoresetMode
 from numpy.typing import NDArray
 
-from ..envs.router import DEFAULT_SCENARIO, RouterVectorEnv
+from ..envs.cores import make_lanes
+from ..envs.router import DEFAULT_SCENARIO
 from ..envs.vector import LaneVectorEnv, fresh_seed
 from ..errors import PolicyError
 from ..extras import missing_extra
@@ -37,7 +38,7 @@ def make_sb3(
     shaping_gamma: float | None = None,
     render_mode: str | None = None,
 ) -> VecEnv:
-    """Make a router scenario ready for ``PPO`` and ``MaskablePPO``.
+    """Make a scenario ready for ``PPO`` and ``MaskablePPO``.
 
     Observations are raw (dollars, seconds, counts): put a ``VecNormalize`` around the result to train.
 
@@ -57,9 +58,9 @@ def make_sb3(
         ScenarioError: if the scenario cannot be used.
     """
     adapter = _adapter()
-    lanes = RouterVectorEnv(
-        num_envs, scenario, profile, intensity, split, max_episode_steps, render_mode,
-        AutoresetMode.SAME_STEP, shaping_gamma,
+    lanes = make_lanes(
+        scenario, num_envs, profile=profile, intensity=intensity, split=split, max_episode_steps=max_episode_steps,
+        render_mode=render_mode, autoreset_mode=AutoresetMode.SAME_STEP, shaping_gamma=shaping_gamma,
     )  # fmt: skip
     env = adapter(lanes)
     if seed is not None:

@@ -265,6 +265,28 @@ def paired_difference(
     return Difference(estimate.value, estimate.low, estimate.high, len(delta), p_value, detectable)
 
 
+def bootstrap_estimate(value: float, draws: ArrayLike, n: int, level: float = 0.95) -> Estimate:
+    """A figure with the percentile interval of its bootstrap draws.
+
+    Args:
+        value: the figure on all the data.
+        draws: ``(b,)`` the figure on each resample.
+        n: values it is made of.
+        level: confidence level.
+
+    Returns:
+        an estimate without an interval if some draw is not finite: one over the others would flatter.
+
+    Source: Efron and Tibshirani, "An introduction to the bootstrap" (1993), chapter 13.
+    """
+    _check_share("level", level)
+    sampled = _vector(draws)
+    if not len(sampled) or not np.isfinite(sampled).all():
+        return Estimate(value, NAN, NAN, n)
+    low, high = np.quantile(sampled, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return Estimate(value, float(low), float(high), n)
+
+
 def pass_at_k(attempts: ArrayLike, successes: ArrayLike, k: int) -> F64:
     """Unbiased probability that at least one of ``k`` attempts succeeds, per task: 1 - C(n - c, k) / C(n, k).
 

@@ -20,6 +20,8 @@ def headings(evaluation: Evaluation) -> list[str]:
         names.insert(2, "of ceiling")
     elif evaluation.bound is not None:
         names.insert(2, "of bound")
+    if evaluation.rows[0].quality is not None:
+        names.insert(names.index("success %"), "quality")
     if len(evaluation.rows) > 1:
         names.append(f"{evaluation.rows[0].name} minus it")
     return names
@@ -38,6 +40,8 @@ def cells(evaluation: Evaluation, row: PolicyResult) -> list[str]:
         f"{row.latency_s.value:.1f}",
         f"{row.latency_quantiles['p95'].value:.0f}",
     ]
+    if row.quality is not None:
+        out.insert(2, _pm(row.quality, 3))
     share = row.share_of_bound if evaluation.ceiling is None else row.share_of_ceiling
     if share is not None:
         out.insert(2, f"{100 * share:.1f} %")

@@ -23,6 +23,7 @@ from ..errors import ArtefactError
 from .artefact import brownout_version, load_policy, read_arrays, save_policy, write_arrays, write_text
 from .card import PolicyCard
 from .comm import Comm, Local
+from .curriculum import OPTIONS, Curriculum, Orders
 from .policy import Policy
 from .ppo import Learner, PPOConfig
 from .progress import LiveProgress, MetricsFile, TensorBoard
@@ -41,8 +42,8 @@ class Collects(Protocol):
     warnings) among it.
     """
 
-    def collect(self, policy: Policy, iteration: int) -> Rollout:
-        """Play one rollout."""
+    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> Rollout:
+        """Play one rollout; ``orders`` come from the curriculum, if there is one."""
         ...
 
     def get_state(self) -> State:
@@ -72,14 +73,8 @@ class Trainer:
         self.card = PolicyCard.of(env)
         self.components, self.outcomes = tuple(core.component_names), tuple(core.outcome_names)
         self.learner = Learner(config, len(self.card.columns), len(self.card.actions), self.comm)
-        self.collector: Collects = collector or Collector(
-            env,
-            steps=config.rollout_steps,
-            seed=config.seed,
-            rank=self.comm.rank,
-            gamma=config.gamma,
-            lam=config.gae_lambda,
-        )
+        self.collector: Collects = collector or Collector.of(env, config, self.comm.rank)
+        self.curriculum = Curriculum(config) if config.curriculum else None
         self.iteration, self.steps, self.seconds = 0, 0, 0.0
 
     @property
@@ -97,7 +92,8 @@ class Trainer:
         config, done = self.config, min(1.0, self.steps / self.config.steps)
         rate = config.learning_rate * (1 - done * (1 - config.learning_rate_end))
         beta = config.entropy * (1 - done * (1 - config.entropy_end))
-        rollout = self.collector.collect(self.learner.policy(), self.iteration)
+        orders = () if self.curriculum is None else (self.curriculum.orders(done, self.iteration),)
+        rollout = self.collector.collect(self.learner.policy(), self.iteration, *orders)
         learned: dict[str, float] = {}
         if self.iteration > 0 or not config.normalise:
             learned = self.learner.update(rollout, self.iteration, rate, beta)
@@ -115,6 +111,8 @@ class Trainer:
             "entropy_weight": beta,
             **learned,
         }
+        if self.curriculum is not None:
+            record |= self.curriculum.learn(rollout.episodes, self.iteration)
         record |= getattr(self.collector, "figures", dict)()
         self.iteration += 1
         return record
@@ -143,6 +141,8 @@ class Trainer:
         """Return all that the next iteration depends on."""
         state = {f"learner.{name}": value for name, value in self.learner.get_state().items()}
         state |= {f"lanes.{name}": value for name, value in self.collector.get_state().items()}
+        if self.curriculum is not None:
+            state |= {f"replay.{name}": value for name, value in self.curriculum.get_state().items()}
         state["counters"] = np.array([self.iteration, self.steps], dtype=np.int64)
         state["seconds"] = np.array(self.seconds)
         return state
@@ -155,6 +155,8 @@ class Trainer:
         """
         self.learner.set_state(_part(state, "learner."))
         self.collector.set_state(_part(state, "lanes.") if lanes else {})
+        if self.curriculum is not None:
+            self.curriculum.set_state(_part(state, "replay."))
         self.iteration, self.steps = (int(value) for value in state["counters"])
         self.seconds = float(state["seconds"])
 
@@ -388,6 +390,10 @@ class _Run:
     def _training(self) -> dict[str, Any]:
         trainer = self.trainer
         summary = {"seed": trainer.config.seed, "steps": trainer.steps, "seconds": round(trainer.seconds, 3)}
+        faults = getattr(getattr(getattr(trainer.env.unwrapped, "core", None), "plan", None), "fault_ids", ())
+        summary["faults"] = sorted(faults)
+        if trainer.config.curriculum:
+            summary["curriculum"] = {name: getattr(trainer.config, name) for name in OPTIONS}
         utility = self.record.get("utility")
         return summary if utility is None else summary | {"utility": utility}
 

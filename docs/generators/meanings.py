@@ -7,6 +7,7 @@ ACTIONS = {
     "it has calls left, the episode has calls left, and fewer than `limits.max_parallel` calls run",
     "wait": "advance the clock to the next completion; back off when nothing runs / a call runs, or one has failed",
     "judge": "have the judge score the best candidate without a verdict / there is such a candidate, and a judge",
+    "judge:*": "have that judge score the best candidate that it has not scored / there is such a candidate",
     "repair": "critique and repair of the best candidate, by the configuration that made it / "
     "there is a candidate, `repair` is set, and its configuration could be launched",
     "submit": "answer with the best candidate; cancels what runs / there is a candidate",
@@ -31,12 +32,17 @@ COLUMNS = {
     "best_accepted": "the judge accepted it",
     "best_unjudged": "it has no verdict yet",
     "best_rejected": "the judge rejected it",
+    "judge.*": "what this judge said of the best candidate: -1 nothing yet, 0 rejected, 1 accepted; with `quality` "
+    "its score",
+    "best_rounds": "rounds of repair that the best candidate has been through",
     "*.launched": "calls placed so far",
     "*.running": "calls in flight",
     "*.candidates": "calls that came back with an answer",
     "*.failed": "calls that ended in a visible failure",
     "*.last_status": "how its last finished call ended; 0 before the first (codes below)",
     "*.best_score": "-1 never judged, 0 rejected, 1 accepted",
+    "*.last_cost": "cost of its last finished call against its usual one: `cost / (cost + mean)`, 0 before the first",
+    "*.last_latency": "the same of the time it took",
     "*.since_failure": "time since its last visible failure, at most twice `limits.deadline_s`, which also means never",
     "*.retry_in": "time until the `Retry-After` it was given, 0 if none",
 }
@@ -56,6 +62,13 @@ STATUSES = {
     "partial": "an answer that is visibly incomplete (from tables of recorded runs)",
     "refused": "the model declined the task; billed in part",
     "cancelled": "cancelled by the end of the episode",
+    "unauthorized": "HTTP 401: the token is missing or no longer valid",
+    "forbidden": "HTTP 403: the token lacks the scope",
+    "not-found": "HTTP 404",
+    "conflict": "HTTP 409 or 412: the record has changed, or something stands in the way",
+    "unprocessable": "HTTP 422: the service cannot use the arguments",
+    "locked": "HTTP 423: somebody else holds the record",
+    "pending": "HTTP 202: accepted, and not done yet",
 }
 
 TRIGGERS = {
@@ -116,14 +129,22 @@ DISTRIBUTIONS = {
 
 # One line where the first sentence of a scenario's own description is too long for a table.
 LIBRARY = {
+    "cheap-first": "three configurations of an agent benchmark; whether to start cheap or strong hangs on the judge",
+    "patch-review": "patches and three judges of different price and taste, two of which share their mistakes",
+    "deep-research": "reports with a quality between 0 and 1, rounds of repair, and a budget drawn from $0.50 to $10",
     "browsecomp": "eleven published configurations of BrowseComp-Plus (model x retriever): cents to dollars, "
     "a minute to three quarters of an hour",
+    "code-review": "the tickets of test-suite with a reviewing model that errs for a judge; the optimum is computed",
     "flaky-api": "one good model behind a gateway that fails in bursts of seconds; the right pause wins",
     "judge-drift": "the support desk with a judge that lets more and more wrong answers pass",
+    "moving-desk": "the support desk over twelve weeks in which prices, quality, formats and the judge move: profile "
+    "`drift`",
     "overnight-loop": "a backlog worked through with nobody watching; some requests loop, and every turn costs dollars",
     "price-surge": "long research tasks at two vendors whose prices move; only the bill shows it",
     "provider-outage": "two providers, the better and cheaper of which goes down for minutes at a time",
     "support-desk": "five configurations of two providers, from frequent questions to contract analysis, with an "
     "erring judge, repair and a person; the demo",
+    "test-suite": "bug fixes and features of unknown difficulty, checked by a perfect judge that has a price; the "
+    "optimum is computed",
     "textbook": "independent boxes with a perfect free judge; the optimum is Weitzman's index rule",
 }

@@ -97,6 +97,33 @@ def router_columns() -> str:
     return table(("index", "column", "unit", "range", "meaning"), rows)
 
 
+def judge_actions() -> str:
+    """Actions and columns of the judges of patch-review."""
+    from brownout.envs.router_core import RouterCore
+
+    core = RouterCore("patch-review", 1)
+    rows: list[tuple[object, ...]] = [
+        (code(name), *_action("judge:*")) for name in core.action_names if name.startswith("judge:")
+    ]
+    shown = [(code(c.name), c.unit, f"{c.low:g} to {c.high:g}", required(COLUMNS, "judge.*", "COLUMNS"))
+             for c in core.observation_columns if c.name.startswith("judge.")]  # fmt: skip
+    return f"{table(('action', 'meaning', 'allowed when'), rows)}\n\n{table(_COLUMN_HEADS, shown)}"
+
+
+def quality_columns() -> str:
+    """Columns that only scenarios with quality have, from deep-research."""
+    from brownout.envs.router_core import RouterCore
+
+    columns = RouterCore("deep-research", 1).observation_columns
+    names = {column.name: "judge.*" if column.name.startswith("judge.") else column.name for column in columns}
+    shown = [(code(c.name), c.unit, f"{c.low:g} to {c.high:g}", required(COLUMNS, names[c.name], "COLUMNS"))
+             for c in columns if names[c.name] in ("judge.*", "best_rounds")]  # fmt: skip
+    return table(_COLUMN_HEADS, shown)
+
+
+_COLUMN_HEADS = ("column", "unit", "range", "meaning")
+
+
 def statuses() -> str:
     """Codes of ``last_status``."""
     from brownout import Status
@@ -299,10 +326,14 @@ def scenario_fields() -> str:
 
 _SECTIONS = {
     "ModelTasks": "`tasks` from a model",
+    "Effort": "`tasks.effort`",
+    "Sharing": "`tasks.effort.cost`, `.latency` and `.failure`",
     "TableTasks": "`tasks` from a table",
     "Configuration": "`portfolio.<name>`",
-    "Judge": "`judge`",
+    "Wrong": "`portfolio.<name>.wrong`",
+    "Judge": "`judge`, `judges.<name>`",
     "Repair": "`repair`",
+    "Quality": "`quality`",
     "Person": "`person`",
     "Limits": "`limits`",
 }
@@ -369,7 +400,7 @@ def scenario_library() -> str:
     from brownout.scenarios import RouterScenario, builtin_scenarios, load_scenario
 
     rows = []
-    for name in builtin_scenarios():
+    for name in builtin_scenarios("router"):
         scenario = load_scenario(name)
         assert isinstance(scenario, RouterScenario)
         told = LIBRARY.get(name) or " ".join(scenario.description.split()).split(". ")[0].rstrip(".")
@@ -390,10 +421,11 @@ def ppo_options() -> str:
 
 
 def baselines() -> str:
-    """The baselines."""
+    """The baselines, and the optimal policies that exist where they apply."""
+    from brownout.envs.optimal import OPTIMAL
     from brownout.trainers import BASELINES
 
-    rules: Any = BASELINES
+    rules: Any = {**BASELINES, **OPTIMAL}
     return table(("baseline", "rule"), [(code(name), rules[name].summary) for name in rules])
 
 
@@ -449,6 +481,8 @@ def _simple(value: Any) -> Any:
 BLOCKS: dict[str, Callable[[], str]] = {
     "router-actions": router_actions,
     "router-columns": router_columns,
+    "judge-actions": judge_actions,
+    "quality-columns": quality_columns,
     "statuses": statuses,
     "faults-services": lambda: _faults("services"),
     "faults-latency": lambda: _faults("latency"),

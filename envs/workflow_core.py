@@ -1,0 +1,445 @@
+"""Physics of the workflow: one call per step of the clock, over services, a session and records that misbehave.
+
+A call goes through four stages. It is *placed* with the latency and price it would have in a healthy world; the fault
+plan *strikes* it and may move hidden state; the server *admits* it or refuses it by that state (token, scope,
+interface, input, draft, lock, version, arguments); what it did *takes effect* on the server, and only then the
+agent *learns* what came back. An answer that is lost after the effect leaves the agent in doubt.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..faults import Calls, Status, Verb
+from ..rewards.components import ACCURACY, COST_USD, HANDOFF, LATE_S, LATENCY_S, SAFETY
+from .lanes import F64, I64, Bools
+from .streams import uniform
+from .workflow_learn import WorkflowLearning
+from .workflow_state import (
+    ABORTED,
+    AS_HELD,
+    DUPLICATE,
+    ESCALATED,
+    GARBAGE,
+    LIMIT,
+    PARTIAL,
+    SLIPPED,
+    SUCCESS,
+    Belief,
+    Kind,
+    at,
+    flat,
+)
+
+_VERB = np.array(
+    [Verb.FETCH, Verb.VALIDATE, Verb.VALIDATE, Verb.REPAIR, Verb.REPAIR, Verb.CALL, Verb.CALL, Verb.CALL, Verb.VERIFY,
+     Verb.REFRESH, Verb.RESYNC, Verb.COMPENSATE, Verb.CLARIFY], dtype=np.int64
+)  # fmt: skip
+_WRITER = np.array([0, 0, 0, 0, 0, 1, 2, 2, 0, 0, 0, 0, 0], dtype=np.int64)  # reasoner that writes the arguments
+_THINKER = np.array([0, 1, 2, 1, 2, 1, 2, 2, 0, 0, 0, 0, 0], dtype=np.int64)  # reasoner in use
+_FILLS = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0], dtype=np.float64)  # what enters the context
+_OK = np.int8(Status.OK)
+
+
+class WorkflowCore(WorkflowLearning):
+    """Lanes of the workflow environment; see :class:`brownout.envs.workflow.WorkflowEnv` for the rules."""
+
+    # ---------------------------------------------------------------- life cycle
+
+    def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
+        for array in (self.clock, self.spend, self.context, self.messages, self.questions, self.reasoner, self.foreign,
+                      self.synced_at, self.made, self.revoked, self.renamed, self.version, self.planted, self.dirt,
+                      self.visible, self.repairable, self.wrong, self.known, self.applied, self.bad, self.stray,
+                      self.key, self.belief, self.verified, self.excess, self.attempts, self.status, self.changed,
+                      self.draft, self.lock_until, self.input_at, self.hold, self.retry_at, self.told, self.answer,
+                      self.applied_key, self.begun, self.cursor):  # fmt: skip
+            array[lanes] = 0
+        self.snapshot[lanes] = -1
+        self.read_order[lanes] = -1
+        self.failed_at[lanes] = -np.inf
+        self.flight_until[lanes] = np.inf
+        self.token_until[lanes] = self.token_known[lanes] = self.spec.token.ttl_s
+        if self.decision_names:
+            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self.shares
+        allowed = self._allowed_by(self.facts[lanes])
+        self.needed[lanes] = allowed & self.goal
+        self.banned[lanes] = ~allowed & self.writes
+        # episodes whose decisions come out alike are one group
+        self.groups[lanes] = self.facts[lanes] @ (1 << np.arange(len(self.decision_names)))
+        if self.spec.history.begun:
+            self._begin_half_done(lanes, keys)
+        self._bind_records(lanes, keys)
+        if self.plan is not None:
+            self.plan.reset(lanes, keys)
+        self._move_cursor()
+        if lanes.size == self.num_lanes:
+            self._allowed = self.view.legal(None)
+        else:
+            self._allowed[lanes] = self.view.legal(lanes)
+        if self.trace is not None and lanes[0] == 0:
+            self.trace.clear()
+
+    def _allowed_by(self, facts: Bools) -> Bools:
+        """Which steps the decisions allow, ``(n, W)`` for ``(n, C)`` facts."""
+        if not self.decision_names:
+            return np.ones((len(facts), self.num_steps + 1), np.bool_)
+        holds = facts.take(np.maximum(self.condition, 0), axis=1)
+        return (self.condition < 0) | (holds == self.wanted)
+
+    def _begin_half_done(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
+        """Let earlier work have made some of the first writes; whether it did, the agent cannot know."""
+        u = uniform(keys[:, None], self._begun_streams)
+        begun = u[:, 0] < self.spec.history.begun
+        rank = np.cumsum(self.needed[lanes], axis=1)
+        depth = (u[:, 1] * rank[:, -1]).astype(np.int64) + 1
+        done = begun[:, None] & self.needed[lanes] & (rank <= depth[:, None])
+        self.begun[lanes] = begun
+        self.applied[lanes] = done
+        self.applied_key[lanes] = np.where(done, -1, 0)
+        doubt = begun[:, None] & self.writes
+        self.belief[lanes] = np.where(doubt, Belief.UNKNOWN, Belief.TODO)
+
+    def _advance(self, actions: I64, frozen: I64 | None) -> None:
+        n = self.num_lanes
+        legal = self._allowed.ravel().take(self.all_lanes * len(self.action_names) + actions)
+        kind = actions.copy()
+        if not legal.all():
+            kind[~legal] = Kind.NOTHING
+        if frozen is not None:
+            kind[frozen] = Kind.NOTHING
+        clock, spend = self.clock.copy(), self.spend.copy()
+        calls = kind < Kind.WAIT
+        if calls.all():
+            self._call(self.all_lanes, kind)
+        elif calls.any():
+            rows = np.flatnonzero(calls)
+            self._call(rows, kind.take(rows))
+        if not calls.all():
+            counts = np.bincount(kind, minlength=Kind.NOTHING + 1).tolist()
+            for code in range(Kind.WAIT, Kind.NOTHING):
+                if counts[code]:
+                    rows = self.all_lanes if counts[code] == n else np.flatnonzero(kind == code)
+                    self._act(Kind(code), rows)
+        np.subtract(self.spend, spend, out=self.components[:, COST_USD])
+        np.subtract(self.clock, clock, out=self.components[:, LATENCY_S])
+        if not self.ends_on_deadline:
+            deadline = self.preferences["deadline_s"]
+            late = np.maximum(self.clock - deadline, 0.0) - np.maximum(clock - deadline, 0.0)
+            self.components[:, LATE_S] = late
+        self._move_cursor()
+        self._allowed = self.view.legal(None)
+
+    def _truncate(self, lanes: I64) -> None:
+        self.components[lanes, SAFETY] = self.standing(lanes)
+        self.outcome[lanes] = LIMIT
+
+    def _act(self, kind: Kind, rows: I64) -> None:
+        """Do what is no call to a machine."""
+        if kind == Kind.WAIT:
+            self._wait(rows)
+        elif kind == Kind.SWITCH:
+            self._next_step(rows, 1)
+            if self._tells(rows):
+                self._say(f"switch to {self.step_names[int(self.cursor[0])]}")
+        elif kind == Kind.ESCALATE:
+            self._escalate(rows)
+        else:
+            self._stop(rows, kind)
+
+    # ---------------------------------------------------------------- a call
+
+    def _call(self, rows: I64, kind: I64) -> None:
+        """Place one call per lane and see it through."""
+        step = self._step_of(rows, kind)
+        record = self._record_of(rows, step)
+        service = self._service_of(kind, step, record)
+        self.target[rows] = step
+        writer = _WRITER.take(kind)
+        keys = self.keys.take(rows)
+        made, cell = flat(self.made, rows, service)
+        number = made.take(cell)
+        made[cell] = number + 1
+        u = uniform(keys[:, None], self._streams.take(service, axis=0), number[:, None])
+        x = self._bank.sample(self._price_rows[writer, service], u[:, :4])
+        load = self.context.take(rows)
+        dearer = 1.0 + load * self.spec.session.surcharge
+        thinker = _THINKER.take(kind)
+        price = np.where((thinker > 0) & (writer == 0), x[:, 1] * dearer, x[:, 1])
+        thought, extra = x[:, 2], x[:, 3] * dearer
+        now = self.clock.take(rows)
+        calls = Calls(
+            lanes=rows, service=service, verb=_VERB.take(kind), number=number, started_s=now + thought,
+            latency_s=x[:, 0].copy(), cost_usd=price, status=np.ones(len(rows), np.int8),
+            right=np.ones(len(rows), np.bool_), applied=np.ones(len(rows), np.bool_),
+            pass_probability=np.zeros(len(rows)), retry_after_s=np.zeros(len(rows)),
+            concurrent=self._concurrent(rows, service),
+        )  # fmt: skip
+        key = at(self.key, rows, step)  # as sent: a crash during the call loses it
+        keeps = (kind == Kind.COMPENSATE) & (at(self.belief, rows, step) == Belief.DONE)
+        if self.plan is not None:
+            self.plan.strike(calls, keys)
+        held = self._arguments(rows, kind, step, load, u) | {"key": key, "keeps": keeps}
+        self._admit(rows, kind, step, calls, held, u[:, 5])
+        wait = self._take_effect(rows, kind, step, calls, held, u[:, 6])
+        self.context[rows] = np.minimum(self.context.take(rows) + _FILLS.take(kind) * self.spec.session.growth, 1.0)
+        self.reasoner[rows] = np.where(thinker > 0, thinker, self.reasoner.take(rows))
+        self._pass_time(rows, kind, step, calls, extra, wait)
+        self._learn(rows, kind, step, record, calls, keeps, u[:, 6])
+        if self._tells(rows):
+            self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
+        self._pay(rows, calls.cost_usd + extra)
+
+    def _step_of(self, rows: I64, kind: I64) -> I64:
+        """The step that each call is about: the current one, unless something is to be read back or undone."""
+        step = self.cursor.take(rows)
+        back = kind == Kind.VERIFY
+        if back.any():
+            step = np.where(back, self.to_verify(rows), step)
+        undo = kind == Kind.COMPENSATE
+        if undo.any():
+            step = np.where(undo, self.to_compensate(rows), step)
+        return step
+
+    def _record_of(self, rows: I64, step: I64) -> I64:
+        """The record that a fetch reads: of those the step needs one not read yet, else the one read longest ago."""
+        order = np.where(self.reads.take(step, axis=0), self.read_order.take(rows, axis=0), np.iinfo(np.int64).max)
+        return order.argmin(axis=1)
+
+    def _service_of(self, kind: I64, step: I64, record: I64) -> I64:
+        """The service that each call goes to."""
+        side = self.first_side
+        service = self.service_of_step.take(step)
+        service = np.where(kind == Kind.FETCH, self.service_of_record.take(record), service)
+        thinks = (kind >= Kind.VALIDATE_CHEAP) & (kind <= Kind.REPAIR_STRONG)
+        service = np.where(thinks, side + 1 - (kind & 1), service)  # odd codes are the cheap reasoner's
+        service = np.where((kind == Kind.REFRESH) | (kind == Kind.RESYNC), self.auth_index, service)
+        return np.where(kind == Kind.CLARIFY, self.requester_index, service)
+
+    def _concurrent(self, rows: I64, service: I64) -> I64:
+        """Calls in flight at the same provider."""
+        flying = np.isfinite(self.flight_until.take(rows, axis=0))
+        if not flying.any():
+            return np.zeros(len(rows), np.int64)
+        same = self.family_of.take(self.service_of_step) == self.family_of.take(service)[:, None]
+        return (flying & same).sum(axis=1)
+
+    def _arguments(self, rows: I64, kind: I64, step: I64, load: F64, u: F64) -> dict[str, NDArray[Any]]:
+        """What is wrong with the arguments of calls that carry out a step; all False for other calls."""
+        writer = _WRITER.take(kind)
+        writes = writer > 0
+        slip = u[:, 4] < self.slip.take(np.maximum(writer - 1, 0)) + load * self.spec.session.confusion
+        slip &= writes
+        need = self.needs.take(step, axis=0)
+        old = self._old(rows)
+        stale = (self.reads.take(step, axis=0) & old).any(axis=1) & writes
+        wrong = need & self.wrong.take(rows, axis=0)
+        broken = (wrong & self.visible.take(rows, axis=0)).any(axis=1) & writes
+        data = wrong.any(axis=1) & writes
+        data |= stale
+        data |= at(self.changed, rows, step) & writes
+        data |= self._misled(rows, step)
+        return {"slip": slip, "stale": stale, "broken": broken | slip, "data": data & writes}
+
+    def _admit(self, rows: I64, kind: I64, step: I64, calls: Calls, held: dict[str, NDArray[Any]], luck: F64) -> None:
+        """Refuse what the server does not accept, by its state at the moment the call arrives."""
+        service, start = calls.service, calls.started_s
+        carries = _WRITER.take(kind) > 0
+        touches = carries | (kind == Kind.FETCH)
+        strict = luck < self.strict.take(service)
+        refusal = np.zeros(len(rows), np.int8)
+        retry = np.zeros(len(rows))
+
+        def refuse(where: Bools, status: Status, until: F64 | None = None) -> None:
+            refusal[where] = status
+            retry[where] = 0.0 if until is None else until[where] - start[where]
+
+        # from the innermost check to the outermost: the last one that applies wins
+        refuse(held["stale"] & strict, Status.CONFLICT)
+        refuse(held["broken"] & strict, Status.UNPROCESSABLE)
+        refuse(carries & at(self.draft, rows, step), Status.CONFLICT)
+        lock = at(self.lock_until, rows, step)
+        refuse(carries & (start < lock), Status.LOCKED, lock)
+        refuse(touches & (start < at(self.input_at, rows, step)), Status.NOT_FOUND)
+        refuse(touches & at(self.renamed, rows, service), Status.UNPROCESSABLE)
+        refuse(at(self.revoked, rows, service), Status.FORBIDDEN)
+        refuse(self.auth.take(service) & (start >= self.token_until.take(rows)), Status.UNAUTHORIZED)
+        # a read that brings nothing cannot be taken for one that did
+        nothing = carries & ~calls.applied & (calls.status == _OK) & ~self.writes.take(step)
+        calls.status[nothing] = Status.EMPTY
+        out = refusal != 0
+        if out.any():
+            calls.applied &= ~out
+            shown = out & (calls.status == _OK)
+            calls.status[shown] = refusal[shown]
+            calls.retry_after_s[shown] = retry[shown]
+            calls.cost_usd[out] = 0.0
+
+    # ---------------------------------------------------------------- effects on the server
+
+    def _take_effect(
+        self, rows: I64, kind: I64, step: I64, calls: Calls, held: dict[str, NDArray[Any]], luck: F64
+    ) -> F64:
+        """Do on the server what the calls ask for; returns the seconds until an approval, 0 for none."""
+        writer = _WRITER.take(kind)
+        wait = np.zeros(len(rows))
+        chosen = np.flatnonzero((writer > 0) & calls.applied)
+        if chosen.size:
+            lanes, place = rows[chosen], step[chosen]
+            # a failed call brings nothing right, but what was done before it failed may be
+            spoilt = ~calls.right[chosen] & (calls.status[chosen] == _OK)
+            bad = np.where(held["slip"][chosen], SLIPPED, np.where(held["data"][chosen] | spoilt, AS_HELD, 0))
+            self._apply(lanes, place, bad, held["key"][chosen])
+            heard = (self.reads.take(place, axis=0) & self.planted.take(lanes, axis=0)).any(axis=1)
+            if heard.any():
+                obeys = heard & (luck[chosen] < self.obey.take(writer[chosen] - 1))
+                self.stray[lanes[obeys], place[obeys]] += 1
+            wait[chosen] = self._approval(lanes, place)
+        undone = np.flatnonzero((kind == Kind.COMPENSATE) & calls.applied)
+        if undone.size:
+            self._undo(rows[undone], step[undone], held["keeps"][undone])
+        return wait
+
+    def _apply(self, rows: I64, step: I64, bad: I64, key: I64) -> None:
+        """Let the effect of ``step`` stand once more, as its idempotency has it."""
+        applied, cell = flat(self.applied, rows, step)
+        before = applied.take(cell)
+        writes, natural = self.writes.take(step), self.natural.take(step)
+        foreign = self.foreign.take(rows)
+        stray = self.stray.reshape(-1)
+        stray[cell] += foreign & writes
+        bad = np.where(foreign & ~writes, AS_HELD, bad)
+        again = self.keyed.take(step) & (before > 0)
+        again &= self.applied_key.reshape(-1).take(cell) == key
+        lands = ~(foreign & writes) & ~again
+        fresh = ~writes | natural | (before == 0)  # sets the state anew instead of adding to it
+        applied[cell] = np.where(lands, np.where(fresh, 1, before + 1), before)
+        worst = np.where(fresh, bad, np.maximum(bad, self.bad.reshape(-1).take(cell)))
+        self.bad.reshape(-1)[cell] = np.where(lands, worst, self.bad.reshape(-1).take(cell))
+        first = lands & (before == 0)
+        keys = self.applied_key.reshape(-1)
+        keys[cell] = np.where(first, key, keys.take(cell))
+
+    def _undo(self, rows: I64, step: I64, keeps: Bools) -> None:
+        """Undo what is too much of a step that the agent ``keeps``, or the whole step."""
+        applied, cell = flat(self.applied, rows, step)
+        left = np.where(keeps, np.minimum(applied.take(cell), 1), 0)
+        applied[cell] = left
+        self.bad.reshape(-1)[cell] *= left > 0
+        self.stray.reshape(-1)[cell] = 0
+        self.key.reshape(-1)[cell] += left == 0  # what is done next is a new effect, under a new key
+
+    def _approval(self, rows: I64, step: I64) -> F64:
+        """Seconds until an accepted call takes effect."""
+        hold, cell = flat(self.hold, rows, step)
+        wait = hold.take(cell)
+        if self.has_approval:
+            u = uniform(self.keys.take(rows), self._approval_streams.take(step), at(self.attempts, rows, step))
+            wait = np.maximum(wait, self._approval_bank.sample(step, u))
+        hold[cell] = 0.0
+        return wait
+
+    # ---------------------------------------------------------------- time and money
+
+    def _pass_time(self, rows: I64, kind: I64, step: I64, calls: Calls, extra: F64, wait: F64) -> None:
+        """Let the clock run to the end of the calls; those in the background only take the time to be started."""
+        end = calls.started_s + calls.latency_s
+        behind = kind == Kind.DISPATCH
+        pending = (wait > 0.0) & (calls.status == _OK)
+        flies = behind | pending
+        if flies.any():
+            lanes, place = rows[flies], step[flies]
+            self.flight_until[lanes, place] = end[flies] + wait[flies]
+            self.flight_status[lanes, place] = calls.status[flies]
+            self.flight_retry[lanes, place] = calls.retry_after_s[flies]
+            calls.status[flies] = Status.PENDING
+        until = np.where(behind, calls.started_s, end)
+        if self.ends_on_deadline:
+            deadline = self.preferences["deadline_s"].take(rows)
+            over = until > deadline
+            if over.any():
+                until = np.minimum(until, np.maximum(deadline, self.clock.take(rows)))
+                self.clock[rows] = until
+                self._end(rows[over], LIMIT)
+        self.clock[rows] = until
+
+    def _wait(self, rows: I64) -> None:
+        """Move the clock to the next answer or invitation to retry, or back off."""
+        flight = self.flight_until.take(rows, axis=0)
+        step = flight.argmin(axis=1)
+        ends = flight[np.arange(len(rows)), step]
+        clock = self.clock.take(rows)
+        retry = self.retry_at.take(rows)
+        retry = np.where(retry > clock, retry, np.inf)
+        until = np.minimum(ends, retry)
+        until = np.where(np.isfinite(until), until, clock + self.spec.limits.backoff_s)
+        until = np.maximum(until, clock)
+        settles = ends <= until
+        if self.ends_on_deadline:
+            deadline = self.preferences["deadline_s"].take(rows)
+            over = until > deadline
+            if over.any():
+                until = np.minimum(until, np.maximum(deadline, clock))
+                self.clock[rows] = until
+                self._end(rows[over], LIMIT)
+                settles &= ~over
+        self.clock[rows] = until
+        if self._tells(rows) and not settles[0]:
+            self._say(f"wait for {until[0] - clock[0]:.1f} s")
+        if settles.any():
+            self._land(rows[settles], step[settles])
+
+    def _pay(self, rows: I64, cost: F64) -> None:
+        """Charge ``cost``; at a hard ceiling the charge stops there and the episode ends."""
+        spent = self.spend.take(rows) + cost
+        if self.ends_on_budget:
+            budget = self.preferences["budget_usd"].take(rows)
+            over = spent >= budget
+            if over.any():
+                spent = np.where(over, np.maximum(budget, self.spend.take(rows)), spent)
+                over &= ~self.terminated.take(rows)
+                self._end(rows[over], LIMIT)
+        self.spend[rows] = spent
+
+    # ---------------------------------------------------------------- ends
+
+    def _escalate(self, rows: I64) -> None:
+        """Hand over to a person, who puts right what is wrong."""
+        person = self.spec.person
+        assert person is not None
+        keys, service = self.keys.take(rows), np.full(len(rows), self.person_index)
+        u = uniform(keys[:, None], self._streams[self.person_index], 0)
+        x = self._bank.sample(self._price_rows[0, self.person_index], u[:, :4])
+        calls = Calls.place(rows, service, Verb.ESCALATE, 0, self.clock.take(rows), x[:, 0], x[:, 1])
+        if self.plan is not None:
+            self.plan.strike(calls, keys)
+        right = (uniform(keys, self._verdict_stream) < person.accuracy) & (calls.status == _OK)
+        self.made[rows, self.person_index] += 1
+        self._end(rows, ESCALATED)
+        self.components[rows, HANDOFF] = right
+        self.components[rows, SAFETY] = np.where(right, 0, self.standing(rows))
+        self.clock[rows] += calls.latency_s
+        self.spend[rows] += calls.cost_usd
+        if self._tells(rows):
+            self._say("escalate: a person takes over")
+
+    def _stop(self, rows: I64, kind: Kind) -> None:
+        """Finish or abort."""
+        wrong, twice, complete = self._settled(rows)
+        outcome = np.where(twice, DUPLICATE, np.where(wrong > 0, GARBAGE, np.where(complete, SUCCESS, PARTIAL)))
+        self._end(rows, outcome if kind == Kind.FINISH else np.full(len(rows), ABORTED))
+        if self._tells(rows):
+            self._say(f"{kind.name.lower()}: {self.outcome_names[int(self.outcome[0])].replace('_', ' ')}")
+
+    def _end(self, rows: I64, outcome: Any) -> None:
+        """End episodes; what stands wrong on the servers counts, whoever made it stand."""
+        if rows.size == 0:
+            return
+        self.terminated[rows] = True
+        self.outcome[rows] = outcome
+        self.components[rows, ACCURACY] = self.outcome[rows] == SUCCESS
+        self.components[rows, SAFETY] = self.standing(rows)
+        if self._tells(rows) and isinstance(outcome, int) and outcome == LIMIT:
+            self._say("a limit ends the episode")

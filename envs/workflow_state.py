@@ -1,0 +1,489 @@
+"""What the workflow remembers: the arrays of ``N`` lanes, the tables made from the scenario, and its services.
+
+The physics that moves this state is in :mod:`brownout.envs.workflow_core`, what a policy sees of it in
+:mod:`brownout.envs.workflow_view`, what faults may do to it in :mod:`brownout.envs.workflow_ports`.
+
+Sizes: ``N`` lanes, ``T`` steps, ``W = T + 1`` columns of steps (the last stands for "no step"), ``R`` records,
+``F`` fields, ``S`` services (the business services, then cheap, strong, auth, requester, person), ``C`` decisions.
+"""
+
+from __future__ import annotations
+
+from enum import IntEnum
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..errors import ScenarioError
+from ..faults import Cells, FaultPlan, Fields
+from ..faults.graded import LEVELS
+from ..faults.record_plan import BoundRecordPlan
+from ..rewards import COMPONENTS
+from ..scenarios.loading import fault_plan, services_of
+from ..scenarios.workflow_schema import WorkflowScenario
+from .lanes import F64, I64, Bools, LaneCore
+from .quantiles import QuantileBank, constant
+from .streams import stream_id, stream_ids
+from .workflow_ports import WorkflowWorld
+from .workflow_view import WorkflowView
+
+
+class Kind(IntEnum):
+    """The actions, in the order of their indices, and ``NOTHING`` for one that the mask forbids."""
+
+    FETCH = 0
+    VALIDATE_CHEAP = 1
+    VALIDATE_STRONG = 2
+    REPAIR_CHEAP = 3
+    REPAIR_STRONG = 4
+    CALL_CHEAP = 5
+    CALL_STRONG = 6
+    DISPATCH = 7
+    VERIFY = 8
+    REFRESH = 9
+    RESYNC = 10
+    COMPENSATE = 11
+    CLARIFY = 12
+    WAIT = 13
+    SWITCH = 14
+    ESCALATE = 15
+    FINISH = 16
+    ABORT = 17
+    NOTHING = 18
+
+
+ACTIONS = (
+    "fetch", "validate:cheap", "validate:strong", "repair:cheap", "repair:strong", "call:cheap", "call:strong",
+    "dispatch", "verify", "refresh", "resync", "compensate", "clarify", "wait", "switch", "escalate", "finish", "abort",
+)  # fmt: skip
+
+
+class Known(IntEnum):
+    """What the agent knows of a field: ``CHECKED`` by the cheap reasoner, ``ASSURED`` by the strong one; ``STUCK``:
+    flagged, and the strong reasoner could not repair it."""
+
+    UNSEEN = 0
+    FETCHED = 1
+    CHECKED = 2
+    ASSURED = 3
+    FLAGGED = 4
+    REPAIRED = 5
+    STUCK = 6
+
+
+class Belief(IntEnum):
+    """What the agent believes of a step; ``SKIPPED``: a decision says that it must not be done."""
+
+    TODO = 0
+    DONE = 1
+    UNKNOWN = 2
+    IN_FLIGHT = 3
+    SKIPPED = 4
+
+
+OUTCOMES = (
+    "success",
+    "partial",
+    "silent_garbage",
+    "duplicate_effect",
+    "escalated",
+    "aborted",
+    "limit",
+    "harness_error",
+)
+SUCCESS, PARTIAL, GARBAGE, DUPLICATE, ESCALATED, ABORTED, LIMIT, HARNESS_ERROR = range(8)
+AS_HELD, SLIPPED = 1, 2  # how an effect came to be bad: from what the agent held, or by a slip of its pen
+DRAWS = ("latency", "cost", "thought", "price", "slip", "strict", "obey")
+
+
+class WorkflowState(LaneCore):
+    """Arrays of the workflow, one row per lane; :class:`brownout.envs.workflow_core.WorkflowCore` moves them.
+
+    What is true (hidden from the agent):
+
+    * ``dirt`` (N, F) int16: 0 for a field that is clean on its server, else what spoiled it (1 + index of the fault on
+      records); ``visible`` (N, F): a check of the format shows it; ``repairable`` (N, F): the clean value can be found.
+    * ``version`` (N, R): version of each record on its server; ``planted`` (N, R): an instruction is hidden in it.
+    * ``applied`` (N, W): how often each step's effect stands; ``bad`` (N, W): 0 right, 1 made from wrong data,
+      2 from a slip; ``stray`` (N, W): effects of the step that nobody asked for (another customer's, an injected one).
+    * ``applied_key`` (N, W): idempotency key under which the first effect was made, -1 for somebody else's.
+    * ``changed`` (N, W): the requester has changed what the step is about; ``draft`` (N, W): a draft is in the way.
+    * ``lock_until``, ``input_at`` (N, W) s: when a lock ends, when the step's input is there; ``hold`` (N, W) s: how
+      long the next call of the step will wait for an approval.
+    * ``token_until`` (N,) s: when the token really ends; ``foreign`` (N,): the session is another customer's.
+    * ``revoked``, ``renamed`` (N, S): services that refuse the agent, or the interface it uses.
+    * ``facts`` (N, C): the decisions as they should come out; ``needed``, ``banned`` (N, W): effects that must stand,
+      effects that must not.
+    * ``begun`` (N,): earlier work had done part of the steps.
+
+    What the agent holds:
+
+    * ``known`` (N, F): :class:`Known`; ``wrong`` (N, F): its copy of the field is wrong (hidden from it).
+    * ``snapshot`` (N, R): version it has read, -1 for none; ``read_order`` (N, R): number of the last read, -1 for
+      none.
+    * ``belief`` (N, W): :class:`Belief`; ``verified`` (N, W): read back since; ``excess`` (N, W): effects it knows
+      must be undone; ``key`` (N, W): idempotency key in use; ``attempts`` (N, W): calls so far.
+    * ``status`` (N, W): :class:`~brownout.faults.Status` of the last call made for the step (0: none); ``answer`` (N,):
+      that of the last call of all; ``failed_at``, ``retry_at`` (N,) s: when a call last failed, when a retry was
+      invited.
+    * ``flight_until`` (N, W) s: end of the call in flight (infinite: none); ``flight_status``, ``flight_retry``.
+    * ``told`` (N, C): 0 not yet, 1 the decision holds, 2 it does not.
+    * ``cursor`` (N,): the current step, T for none; ``token_known`` (N,) s: expiry it was told; ``context`` (N,)
+      share of
+      the window; ``messages``, ``questions`` (N,): unread from, asked of the requester; ``reasoner`` (N,): last one
+      used, 0 none, 1 cheap, 2 strong; ``synced_at`` (N,) s: last resync.
+    * ``made`` (N, S): calls placed per service; ``clock`` (N,) s, ``spend`` (N,) USD.
+    """
+
+    component_names = tuple(component.name for component in COMPONENTS)
+    outcome_names = OUTCOMES
+    action_names = ACTIONS
+    _saved = (
+        *LaneCore._saved, "clock", "spend", "cursor", "token_until", "token_known", "context", "foreign", "messages",
+        "questions", "reasoner", "synced_at", "begun", "made", "revoked", "renamed", "version", "snapshot",
+        "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key",
+        "applied_key",
+        "belief", "verified", "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until",
+        "flight_status", "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned",
+        "facts", "told", "groups", "scale_level",
+    )  # fmt: skip
+
+    def __init__(
+        self,
+        scenario: Any,
+        num_lanes: int = 1,
+        *,
+        profile: str = "production",
+        intensity: float = 1.0,
+        split: str = "train",
+        max_episode_steps: int | None = None,
+    ) -> None:
+        super().__init__(
+            scenario,
+            num_lanes,
+            profile=profile,
+            intensity=intensity,
+            split=split,
+            max_episode_steps=max_episode_steps,
+        )
+        if not isinstance(self.scenario, WorkflowScenario):
+            raise ScenarioError(f"{self.scenario.name}: env: got {self.scenario.env!r}; allowed: workflow")
+        self.spec: WorkflowScenario = self.scenario
+        self._read_scenario(self.spec)
+        self._allocate(num_lanes)
+        self.ends_on_budget = self.spec.limits.on_budget != "soft"
+        self.ends_on_deadline = self.spec.limits.on_deadline == "end"
+        self.trace: list[str] | None = None
+        self.world = WorkflowWorld(self)
+        self.scale_level = np.full(num_lanes, LEVELS)
+        plan, factor = fault_plan(self.spec, profile)
+        self._messes = _Messes(plan, self.spec.fault_fields(), intensity * factor)
+        self.plan = plan.bind(
+            self.services, type(self.spec).ports, intensity=intensity * factor, num_lanes=num_lanes, world=self.world
+        )
+        self.view = WorkflowView(self)
+        self.observation_columns = self.view.columns
+        self._allowed = np.zeros((num_lanes, len(ACTIONS)), np.bool_)
+
+    # ---------------------------------------------------------------- tables
+
+    def _read_scenario(self, spec: WorkflowScenario) -> None:
+        """Make the tables that the physics looks things up in."""
+        self.services = services_of(spec)
+        self.usage_names = self.services.names
+        self.family_of = self.services.family_index()
+        self.step_names = tuple(spec.steps)
+        self.field_names = spec.field_names
+        self.record_names = tuple(spec.records)
+        self.decision_names = tuple(spec.decisions)
+        steps, t, f, r = list(spec.steps.values()), len(spec.steps), len(self.field_names), len(self.record_names)
+        self.num_steps = t
+        place = {name: i for i, name in enumerate(self.services.names)}
+        column = {name: i for i, name in enumerate(self.step_names)}
+        self.first_side = len(spec.services)
+        self.auth_index, self.requester_index, self.person_index = (
+            place["auth"], place["requester"], place["person"],
+        )  # fmt: skip
+        self.record_of = np.array([self.record_names.index(name.partition(".")[0]) for name in self.field_names])
+        self.service_of_record = np.array([place[kind.service] for kind in spec.records.values()])
+        self.service_of_step = np.array([*(place[step.service] for step in steps), 0])
+        self.needs = np.zeros((t + 1, f), np.bool_)
+        self.reads = np.zeros((t + 1, r), np.bool_)
+        for i, name in enumerate(self.step_names):
+            for field in spec.needed_fields(name):
+                self.needs[i, self.field_names.index(field)] = True
+                self.reads[i, self.record_of[self.field_names.index(field)]] = True
+        own = np.eye(r, dtype=np.bool_)[self.record_of].T
+        self.fields_of_record = own
+        self.first_need = (self.needs[:, None, :] & own[None]).argmax(axis=2)
+        self.writes = np.array([*(step.writes for step in steps), False])
+        self.keyed, self.natural = (
+            np.array([*(step.idempotency == word for step in steps), False]) for word in ("key", "natural")
+        )
+        self.compensable = np.array([*(step.compensable for step in steps), False])
+        self.before = np.zeros(t + 1, np.uint32)
+        self.sources = np.zeros((t + 1, t + 1), np.bool_)  # steps that read, whose result a step builds on
+        for i, step in enumerate(steps):
+            for other in step.after:
+                self.before[i] |= np.uint32(1 << column[other])
+                self.sources[i, column[other]] = not self.writes[column[other]]
+        goal = set(spec.goal_steps)
+        self.goal = np.array([*(name in goal for name in self.step_names), False])
+        self.condition = np.array(
+            [*(self.decision_names.index(c) if (c := s.when or s.unless) else -1 for s in steps), -1]
+        )
+        self.wanted = np.array([*(step.when is not None for step in steps), False])
+        self.decided_by = np.array([column[d.by] for d in spec.decisions.values()], dtype=np.int64)
+        self.shares = np.array([d.share for d in spec.decisions.values()])
+        self.cyclic = (np.arange(t + 1)[:, None] + np.arange(t)) % t
+        auth = [service.auth for service in spec.services.values()]
+        self.auth = np.array([*auth, False, False, False, False, False])
+        self.strict = np.array([*(service.strict for service in spec.services.values()), 0.0, 0.0, 0.0, 0.0, 0.0])
+        pair = [spec.reasoners["cheap"], spec.reasoners["strong"]]
+        self.detect, self.mend, self.slip, self.obey, self.false_alarm = (
+            np.array([getattr(one, word) for one in pair]) for word in ("detect", "mend", "slip", "obey", "false_alarm")
+        )
+        self._read_prices(spec)
+
+    def _read_prices(self, spec: WorkflowScenario) -> None:
+        """Tables of latency and price per service, and the streams that sample them."""
+        names = self.services.names
+        tables = [constant(0.0)]
+        rows = np.zeros((3, len(names), 4), np.int64)  # by reasoner used: none, cheap, strong
+        sides = (
+            *spec.services.values(), spec.reasoners["cheap"], spec.reasoners["strong"], spec.token, spec.requester,
+            spec.person,
+        )  # fmt: skip
+        for i, side in enumerate(sides):
+            if side is not None:
+                rows[:, i, 0], rows[:, i, 1] = len(tables), len(tables) + 1
+                tables += [side.latency_s.table(), side.cost_usd.table()]
+        for used in (1, 2):
+            rows[used, :, 2:] = rows[0, self.first_side + used - 1, :2]
+        self._price_rows, self._bank = rows, QuantileBank(tables)
+        self._streams = np.array([stream_ids([f"{name}.{draw}" for draw in DRAWS]) for name in names])
+        self.mean_cost = np.array([tables[i].mean for i in rows[0, :, 1]])
+        self.mean_latency = np.array([tables[i].mean for i in rows[0, :, 0]])
+        self._look, self._mend, self._knows = (
+            np.array([stream_ids([f"{word}.{who}.{name}" for name in self.field_names]) for who in whos])
+            for word, whos in (("look", ("cheap", "strong")), ("mend", ("cheap", "strong")), ("knows", ("requester",)))
+        )
+        self._fact_streams = stream_ids([f"decision.{name}" for name in self.decision_names])
+        self._begun_streams = stream_ids(("history.begun", "history.depth"))
+        self._verdict_stream = stream_id("person.verdict")
+        self._approval_bank = QuantileBank(
+            [constant(0.0) if s.approval_s is None else s.approval_s.table() for s in spec.steps.values()]
+            + [constant(0.0)]
+        )
+        self._approval_streams = stream_ids([*(f"approval.{name}" for name in self.step_names), "approval"])
+        self.has_approval = any(step.approval_s is not None for step in spec.steps.values())
+
+    # ---------------------------------------------------------------- arrays
+
+    def _allocate(self, n: int) -> None:
+        w, r, f = self.num_steps + 1, len(self.record_names), len(self.field_names)
+        s, c = len(self.services), len(self.decision_names)
+
+        def zeros(columns: int | None, dtype: Any) -> NDArray[Any]:
+            return np.zeros(n if columns is None else (n, columns), dtype)
+
+        self.clock, self.spend, self.context = zeros(None, float), zeros(None, float), zeros(None, float)
+        self.token_until, self.token_known, self.synced_at = zeros(None, float), zeros(None, float), zeros(None, float)
+        self.cursor, self.messages, self.questions, self.reasoner, self.groups = (zeros(None, int) for _ in range(5))
+        self.foreign, self.begun = zeros(None, bool), zeros(None, bool)
+        self.made, self.revoked, self.renamed = zeros(s, int), zeros(s, bool), zeros(s, bool)
+        self.version, self.snapshot, self.read_order, self.planted = (
+            zeros(r, int), zeros(r, int), zeros(r, int), zeros(r, bool),
+        )  # fmt: skip
+        self.dirt, self.known = zeros(f, np.int16), zeros(f, np.int8)
+        self.visible, self.repairable, self.wrong = zeros(f, bool), zeros(f, bool), zeros(f, bool)
+        self.applied, self.stray, self.key, self.applied_key, self.excess, self.attempts = (
+            zeros(w, int) for _ in range(6)
+        )
+        self.bad, self.belief, self.status, self.flight_status = (zeros(w, np.int8) for _ in range(4))
+        self.answer, self.failed_at, self.retry_at = zeros(None, np.int8), zeros(None, float), zeros(None, float)
+        self.verified, self.changed, self.draft, self.needed, self.banned = (zeros(w, bool) for _ in range(5))
+        self.flight_until, self.flight_retry = zeros(w, float), zeros(w, float)
+        self.lock_until, self.input_at, self.hold = (zeros(w, float) for _ in range(3))
+        self.facts, self.told = zeros(c, bool), zeros(c, np.int8)
+        self.ready: Bools = zeros(self.num_steps, bool)
+        self.target: I64 = zeros(None, int)  # the step that the call being placed is about
+        self._finished = np.zeros((n, 32), np.bool_)  # room to pack the finished steps into one word
+
+    # ---------------------------------------------------------------- records
+
+    def grade(self, lanes: I64, scales: Any) -> None:
+        """Let the next episodes of ``lanes`` have fault intensities of their own; see :meth:`LaneCore.grade`."""
+        super().grade(lanes, scales)
+        self.scale_level[lanes] = np.rint(np.asarray(scales) * LEVELS).astype(np.int64)
+
+    def _bind_records(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
+        """Let the plan spoil the fields of the records that the starting episodes bind."""
+        if not self._messes:
+            return
+        levels = self.scale_level.take(lanes)
+        for level in np.bincount(levels).nonzero()[0].tolist():
+            mess = self._messes.at(level)
+            if mess is not None:
+                rows = lanes[levels == level]
+                cells = Cells.clean(mess.fields, len(rows), world=_Episodes(self.episodes.take(rows)))
+                mess.strike(cells, keys[levels == level])
+                self.dirt[rows], self.visible[rows], self.repairable[rows] = cells.dirt, cells.visible, cells.repairable
+
+    # ---------------------------------------------------------------- faces
+
+    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
+        """Return the observation of ``lanes``; see ``observation_columns``."""
+        return self.view.observe(lanes)
+
+    def mask(self, lanes: I64 | None = None) -> Bools:
+        """Return the allowed actions of ``lanes``."""
+        return self._allowed.copy() if lanes is None else self._allowed[lanes]
+
+    @property
+    def group(self) -> I64:
+        """``(N,)`` number of each lane's kind of episode: which of the decisions hold."""
+        return self.groups
+
+    def usage(self, lanes: I64) -> I64:
+        """Return the ``(n, S)`` calls that each service got in the running episodes of ``lanes``."""
+        return self.made[lanes]
+
+    def get_state(self) -> dict[str, NDArray[Any]]:
+        """Return every lane's state, fault plan included."""
+        state = super().get_state()
+        if self.plan is not None:
+            state.update({f"plan.{name}": array for name, array in self.plan.get_state().items()})
+        return state
+
+    def set_state(self, state: dict[str, NDArray[Any]]) -> None:
+        """Continue from :meth:`get_state`."""
+        super().set_state(state)
+        if self.plan is not None:
+            self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
+        self._find_ready()
+        self._allowed = self.view.legal(None)
+
+    def timeline(self) -> list[str]:
+        """Lines of lane 0's episode so far; needs ``trace`` to be a list."""
+        return list(self.trace or ())
+
+    def _tells(self, rows: I64) -> bool:
+        """Whether a timeline is kept and lane 0, whose it is, comes first in ``rows`` (always ascending)."""
+        return self.trace is not None and rows.size > 0 and rows[0] == 0
+
+    def _say(self, text: str) -> None:
+        assert self.trace is not None
+        self.trace.append(f"{self.clock[0]:9.2f} s  ${self.spend[0]:8.4f}  {text}")
+
+    # ---------------------------------------------------------------- where the agent stands
+
+    def _find_ready(self) -> None:
+        """Find the steps that can be worked on: open, and everything before them believed finished."""
+        belief = self.belief[:, : self.num_steps]
+        done = belief == Belief.DONE
+        done |= belief == Belief.SKIPPED
+        self._finished[:, : self.num_steps] = done
+        bits = np.packbits(self._finished, axis=1, bitorder="little").view("<u4")
+        ready = (self.before[: self.num_steps] & ~bits) == 0
+        ready &= ~done
+        ready &= belief != Belief.IN_FLIGHT
+        self.ready = ready
+
+    def _skip(self) -> None:
+        """Pass over the steps that a decision rules out, and take up those that it no longer does.
+
+        What has been done and turns out to be ruled out must be undone.
+        """
+        told = self.told.take(np.maximum(self.condition, 0), axis=1)
+        moot = (self.condition >= 0) & (told > 0) & ((told == 1) != self.wanted)
+        belief = self.belief
+        done = moot & (belief == Belief.DONE)
+        self.excess[done] = 1
+        belief[done | (moot & (belief == Belief.TODO))] = Belief.SKIPPED
+        belief[~moot & (belief == Belief.SKIPPED)] = Belief.TODO
+
+    def _move_cursor(self) -> None:
+        """Leave a step that can no longer be worked on for the next one that can; stay otherwise."""
+        t = self.num_steps
+        if self.decision_names:
+            self._skip()
+        self._find_ready()
+        at = np.minimum(self.cursor, t - 1)
+        stays = self.ready.ravel().take(self.all_lanes * t + at)
+        stays &= self.cursor < t
+        if not stays.all():
+            self._next_step(np.flatnonzero(~stays), 0)
+
+    def _next_step(self, rows: I64, ahead: int) -> None:
+        """Put the cursor on the next ready step, from ``ahead`` places after the present one; T if there is none."""
+        t = self.num_steps
+        order = self.cyclic.take((self.cursor.take(rows) + ahead) % t, axis=0)
+        ready = self.ready.ravel().take(rows[:, None] * t + order)
+        first = ready.argmax(axis=1)
+        here = np.arange(len(rows)) * t + first
+        self.cursor[rows] = np.where(ready.ravel().take(here), order.ravel().take(here), t)
+
+    def field_flags(self, table: NDArray[Any], rows: I64) -> NDArray[Any]:
+        """Spread ``(N, R)`` values of records over their fields, ``(n, F)``."""
+        return table.take(rows, axis=0).take(self.record_of, axis=1)
+
+    def standing(self, rows: I64) -> I64:
+        """How many wrong, duplicate or unwanted effects stand, ``(n,)``."""
+        applied, bad = self.applied.take(rows, axis=0), self.bad.take(rows, axis=0)
+        stands = applied > 0
+        count = np.maximum(applied - 1, 0) + self.stray.take(rows, axis=0)
+        count += stands & ((bad != 0) | self.banned.take(rows, axis=0))
+        return np.where(self.writes, count, 0).sum(axis=1)
+
+    def _settled(self, rows: I64) -> tuple[I64, Bools, Bools]:
+        """Wrong effects that stand, whether any is a duplicate, and whether nothing that is needed is missing."""
+        applied = self.applied.take(rows, axis=0)
+        twice = ((applied > 1) & self.writes).any(axis=1)
+        complete = (~self.needed.take(rows, axis=0) | (applied > 0)).all(axis=1)
+        return self.standing(rows), np.asarray(twice), np.asarray(complete)
+
+
+class _Messes:
+    """The effects on records of a plan, bound once for each scale of the intensity in use."""
+
+    def __init__(self, plan: FaultPlan, fields: Fields, intensity: float) -> None:
+        self._plan, self._fields, self._intensity = plan, fields, intensity
+        self._bound: dict[int, BoundRecordPlan | None] = {}
+
+    def __bool__(self) -> bool:
+        return self.at(LEVELS) is not None
+
+    def at(self, level: int) -> BoundRecordPlan | None:
+        """Return the plan at ``level`` times 1 / LEVELS of the intensity, None if nothing can strike."""
+        if level not in self._bound:
+            intensity = self._intensity * level / LEVELS
+            self._bound[level] = self._plan.bind_records(self._fields, intensity, _Episodes.names)
+        return self._bound[level]
+
+
+class _Episodes:
+    """What triggers of effects on records may ask."""
+
+    names = ("episode",)
+
+    def __init__(self, episodes: I64) -> None:
+        self._episodes = episodes
+
+    def value(self, name: str, lanes: I64) -> F64:
+        """Return the episode of each record's lane."""
+        return self._episodes.take(lanes).astype(np.float64)
+
+
+def flat(array: NDArray[Any], rows: I64, columns: Any) -> tuple[NDArray[Any], I64]:
+    """The flat view of a matrix and the places of one column per row."""
+    return array.reshape(-1), rows * array.shape[1] + columns
+
+
+def at(array: NDArray[Any], rows: I64, columns: Any) -> NDArray[Any]:
+    """Values of one column per row."""
+    return array.reshape(-1).take(rows * array.shape[1] + columns)
+
+
+__all__ = ["F64", "I64", "Belief", "Bools", "Kind", "Known", "WorkflowState", "at", "flat"]

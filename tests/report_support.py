@@ -1,0 +1,17 @@
+"""A training of a moment, to report on."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import brownout
+from brownout.trainers.ppo import PPOConfig
+
+TINY = PPOConfig(lanes=32, rollout_steps=8, minibatch=128, hidden=(8, 8))
+
+
+def train_tiny(folder: Path, scenario: Any, **options: Any) -> Path:
+    """Train for a few iterations; returns the run folder."""
+    brownout.train(scenario, steps=1024, seed=3, out=folder, config=TINY, evaluate_every=2, **options)
+    return folder

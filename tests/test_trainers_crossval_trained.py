@@ -1,0 +1,173 @@
+"""The trained method of the cross-validation: what it may learn from, and that failed runs inform it."""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import numpy as np
+import pytest
+
+pytest.importorskip("torch")
+
+from brownout.envs.sequential import Attempts
+from brownout.errors import TableError
+from brownout.scenarios.tables import RecordedTable
+from brownout.trainers.crossval import crossval, run_fold
+from brownout.trainers.crossval_trained import (
+    TrainedOptions,
+    columns_of,
+    labels_of,
+    price_range,
+    replay,
+    score_trained,
+    train_on,
+)
+
+PRIZES = tuple(np.geomspace(0.1, 30.0, 9))
+QUICK = TrainedOptions(steps=150_000, simulators=1, draws=8)
+
+
+def table(queries: int = 100, repeats: int = 3, seed: int = 0) -> RecordedTable:
+    """Dear tasks are hopeless: a failed run of `cheap` shows by its cost whether `strong` is worth a dollar or two."""
+    rng = np.random.default_rng(seed)
+    names = ("query_id", "config", "sample", "success", "cost_usd", "latency_s", "failure_mode", "kind")
+    rows: dict[str, list[Any]] = {name: [] for name in names}
+    for q in range(queries):
+        effort = rng.normal()
+        hard = 3.0 * effort + 0.6 * rng.normal()
+        for config, skill, price in (("cheap", -1.5, 0.05), ("strong", 1.5, 1.0), ("third", 0.5, 0.6)):
+            for sample in range(repeats):
+                right = rng.random() < 1.0 / (1.0 + np.exp(-(skill - hard)))
+                cost = price * np.exp(1.0 * effort + 0.15 * rng.normal())
+                mode = "" if right or rng.random() < 0.8 else "unexpected"
+                kind = "plain" if q % 2 else "other-kind"
+                for name, value in zip(
+                    names, (f"q{q:03d}", config, sample, int(right), cost, 10 * cost, mode, kind), strict=True
+                ):
+                    rows[name].append(value)
+    return RecordedTable.from_columns(rows, features=["kind"], failure_status={"unexpected": "unexpected"})
+
+
+@pytest.fixture(scope="module")
+def runs() -> RecordedTable:
+    return table()
+
+
+def fold(runs: RecordedTable, test: Any, **options: Any) -> Any:
+    common: dict[str, Any] = {
+        "size": 3, "repeats": 3, "select_repeats": 1, "methods": ("greedy", "exact", "trained"), "prizes": PRIZES,
+        "trained": QUICK,
+    }  # fmt: skip
+    return run_fold(runs, [0, 1, 2], test, **{**common, **options})
+
+
+@pytest.mark.slow
+def test_a_policy_that_reads_failed_runs_beats_the_exact_plan_that_cannot(runs: RecordedTable) -> None:
+    options = TrainedOptions(steps=600_000, simulators=1, draws=16)
+    result = crossval(runs, size=3, repeats=3, folds=2, seeds=1, methods=("exact", "trained"), prizes=PRIZES,
+                      draws=100, trained=options)  # fmt: skip
+    (gap,) = result.differences
+    assert (gap.method, gap.reference) == ("trained", "exact")
+    assert gap.aiq.value > 0.02
+    assert gap.aiq.low > 0.0
+    assert result.foresight is not None
+    without, context, gain = result.foresight
+    assert gain.low > 0.05  # costs tell a lot in this table
+    assert gain.value == pytest.approx(context.value - without.value)
+
+
+def test_test_queries_never_enter_the_fit(runs: RecordedTable) -> None:
+    test = np.arange(0, 100, 4)
+    turned = {name: getattr(runs, name).copy() for name in ("success", "cost_usd", "latency_s")}
+    turned["success"][test] = 1.0 - turned["success"][test]
+    turned["cost_usd"][test] *= 7.0
+    turned["latency_s"][test] *= 3.0
+    changed = RecordedTable(**{**runs.__dict__, **turned})
+    train = np.setdiff1d(np.arange(100), test)
+    options = TrainedOptions(steps=20_000, simulators=2, draws=2)
+    one, other = (
+        train_on(t, [0, 1, 2], train, repeats=3, per_usd=(0.1, 5.0), options=options, seed=3) for t in (runs, changed)
+    )
+    assert one.scenario.hash == other.scenario.hash
+    assert all(np.array_equal(one.policy.weights[name], other.policy.weights[name]) for name in one.policy.weights)
+    assert one.policy.weights["policy.0.weight"].any()
+    # and what they are asked about does differ
+    costs = [replay(p, t, test, PRIZES, repeats=3, draws=2)[0] for p, t in ((one, runs), (other, changed))]
+    assert not np.array_equal(costs[0], costs[1])
+
+
+def test_equal_seeds_give_equal_figures_and_others_do_not(runs: RecordedTable) -> None:
+    test = np.arange(20)
+    options = TrainedOptions(steps=20_000, simulators=1, draws=4)
+    first, again, other = (fold(runs, test, trained=options, seed=seed) for seed in (0, 0, 1))
+    assert np.array_equal(first.cost["trained"], again.cost["trained"])
+    assert not np.array_equal(first.cost["trained"], other.cost["trained"])
+    assert np.array_equal(first.cost["exact"], other.cost["exact"])
+
+
+def test_figures_lie_between_nothing_and_everything(runs: RecordedTable) -> None:
+    found = fold(runs, np.arange(20), trained=TrainedOptions(steps=20_000, simulators=1, draws=4))
+    cost, success = found.cost["trained"], found.success["trained"]
+    assert cost.shape == success.shape == (len(PRIZES), 20)
+    assert ((success >= 0.0) & (success <= 1.0)).all()
+    assert (success * 4 == np.round(success * 4)).all()  # a share of four orders of the samples
+    most = runs.cost_usd[:20].sum(axis=(1, 2))
+    assert (cost <= most + 1e-9).all()
+
+
+def test_resampled_simulators_differ_and_are_the_same_again(runs: RecordedTable) -> None:
+    train = np.arange(80)
+    options = TrainedOptions(steps=2_000, simulators=3, draws=2, class_column="kind")
+    one, two = (
+        train_on(runs, [0, 1], train, repeats=2, per_usd=(0.1, 5.0), options=options, seed=seed) for seed in (0, 0)
+    )
+    assert np.array_equal(one.policy.weights["policy.0.weight"], two.policy.weights["policy.0.weight"])
+    assert [c.name for c in one.known.columns] == ["task.class.other-kind", "task.class.plain"]
+    assert np.array_equal(one.features[:2], np.eye(2))  # q000 is of the other kind, q001 plain
+
+
+def test_classes_come_from_a_text_column(runs: RecordedTable) -> None:
+    assert labels_of(runs, "kind")[:3] == ["other-kind", "plain", "other-kind"]
+    assert labels_of(runs, None) == ["all"] * 100
+    with pytest.raises(TableError, match="class_column: 'colour' is no text column among the features; allowed: kind"):
+        labels_of(runs, "colour")
+
+
+def test_columns_keep_runs_and_statuses(runs: RecordedTable) -> None:
+    columns = columns_of(runs, [1], np.array([4, 4, 7]), labels_of(runs, None))
+    assert columns["query_id"] == ["000000"] * 3 + ["000001"] * 3 + ["000002"] * 3
+    assert columns["cost_usd"][:3] == columns["cost_usd"][3:6] == runs.cost_usd[4, 1].tolist()
+    assert set(columns["failure_mode"]) <= {"", "unexpected"}
+
+
+def test_prices_span_the_frontier(runs: RecordedTable) -> None:
+    fit = Attempts.of(runs.success, runs.cost_usd, runs.latency_s, runs.n_samples)
+    low, high = price_range(fit, PRIZES)
+    assert 0.0 < low < high <= 3.0 / PRIZES[0]
+
+
+def test_options_reach_the_trainer(runs: RecordedTable) -> None:
+    train, test = np.arange(60), np.arange(60, 70)
+    fit = Attempts.of(runs.success, runs.cost_usd, runs.latency_s, runs.n_samples, train)
+    cost, success, seen = score_trained(runs, [0, 1, 2], train, test, fit, PRIZES, repeats=3, options=QUICK, seed=0)
+    assert seen.shape == (10, 2)
+    assert (seen[np.isfinite(seen)] < 0.0).all()
+    assert success[-1].mean() > success[0].mean()  # who pays more for a success gets more of them
+    assert cost[-1].mean() > cost[0].mean()
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_any_number_of_workers_gives_the_same_figures(runs: RecordedTable, ray_cluster: object) -> None:
+    from brownout.trainers.crossval import on_ray
+
+    options: dict[str, Any] = {
+        "size": 2, "repeats": 2, "folds": 2, "seeds": 1, "draws": 20, "methods": ("exact", "trained"), "prizes": PRIZES,
+        "trained": TrainedOptions(steps=20_000, simulators=1, draws=2),
+    }  # fmt: skip
+    told: list[tuple[int, int]] = []
+    here = crossval(runs, **options)
+    there = crossval(runs, **options, map_folds=on_ray(2), progress=lambda *at: told.append(at))
+    assert json.dumps(here.to_dict()) == json.dumps(there.to_dict())
+    assert told == [(1, 2), (2, 2)]

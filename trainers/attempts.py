@@ -1,0 +1,228 @@
+"""Sequential attempts with a judge that does not err: the router in which one step is one whole attempt.
+
+Where judging is free, instant and right, and calls are made one after another, nothing better can be done with
+a call than to wait for it, have it judged, and submit it if it is accepted. :class:`AttemptCore` does so by itself,
+so that a policy decides only which configuration to try next and when to stop.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..envs.lanes import F64, I64, Bools
+from ..envs.router_core import RouterCore
+from ..envs.router_state import Kind
+from ..envs.streams import U64, pick, stream_id, stream_ids, uniform
+from ..errors import ScenarioError
+from ..rewards.components import ACCURACY, COST_USD, LATENCY_S
+from ..scenarios.schema import RouterScenario
+from ..scenarios.tables import RecordedTable
+from ..scenarios.tasks import Outcomes, TaskSource
+
+
+class AttemptCore(RouterCore):
+    """Lanes of a router in which every launch is played to its verdict within one step.
+
+    Observations are those of :class:`~brownout.envs.router_core.RouterCore`; of its actions only launches and
+    ``abstain`` are ever allowed.
+
+    Args:
+        scenario: a scenario with a perfect, free and instant judge.
+        num_lanes: number of lanes.
+        source: where tasks come from; None takes the scenario's own.
+        stake: USD at which a reward counts half in training: rewards are divided by ``1 + per_usd * stake``, which
+            moves no optimum and keeps episodes with a high price of money from drowning all others.
+        options: ``profile``, ``intensity``, ``split``, ``max_episode_steps``.
+
+    Raises:
+        ScenarioError: if the judge errs, costs or takes time.
+    """
+
+    def __init__(
+        self,
+        scenario: RouterScenario,
+        num_lanes: int = 1,
+        *,
+        source: TaskSource | None = None,
+        stake: float = 0.0,
+        **options: Any,
+    ) -> None:
+        self._given, self._stake = source, stake
+        super().__init__(scenario, num_lanes, **options)
+        judge = self.spec.judge
+        rates = None if judge is None else (judge.true_positive, judge.false_positive)
+        free = judge is not None and judge.cost_usd.table().high == judge.latency_s.table().high == 0.0
+        if rates != (1.0, 0.0) or not free:
+            raise ScenarioError(f"{self.spec.name}: judge: got {judge}; allowed: one that is right, free and instant")
+
+    def _make_source(self, split: str) -> TaskSource:
+        return super()._make_source(split) if self._given is None else self._given
+
+    def _advance(self, actions: I64, frozen: I64 | None) -> None:
+        kind = self._kind_of.take(actions)
+        kind[~self._allowed.ravel().take(self.all_lanes * len(self.action_names) + actions)] = Kind.NOTHING
+        if frozen is not None:
+            kind[frozen] = Kind.NOTHING
+        clock, spend = self.clock.copy(), self.spend.copy()
+        rows = np.flatnonzero(kind == Kind.LAUNCH)
+        if rows.size:
+            self._place(rows, actions.take(rows), np.zeros(rows.size, np.int64))
+            self._wait(rows)
+            rows = rows[(self.unjudged.take(rows) > 0) & ~self.terminated.take(rows)]
+        if rows.size:
+            self._judge(rows, 0)
+            rows = rows[self.value[rows, self.best.take(rows)] >= 2.0]
+        if rows.size:
+            self._stop(rows, Kind.SUBMIT)
+        rows = np.flatnonzero(kind == Kind.ABSTAIN)
+        if rows.size:
+            self._stop(rows, Kind.ABSTAIN)
+        np.subtract(self.spend, spend, out=self.components[:, COST_USD])
+        np.subtract(self.clock, clock, out=self.components[:, LATENCY_S])
+        self._allowed = self._legal(None)
+
+    def _legal(self, lanes: I64 | None) -> Bools:
+        legal = super()._legal(lanes)
+        legal[:, self.num_configs : -1] = False
+        return legal
+
+    def advance(self, actions: I64, frozen: I64 | None = None) -> None:
+        """Apply one action per lane; see :class:`~brownout.envs.lanes.LaneCore`."""
+        super().advance(actions, frozen)
+        if self._stake:
+            self.reward /= 1.0 + self._stake * self.preferences["per_usd"]
+
+
+class MixedSource:
+    """Tasks of several simulators of the same portfolio; each episode is drawn from one of them.
+
+    Training on simulators fitted to different samples of the same queries keeps a policy from trusting what a
+    hundred queries cannot tell.
+
+    Args:
+        sources: the simulators; columns and expectations are those of the first.
+    """
+
+    quality: tuple[F64, F64] | None = None
+
+    def __init__(self, sources: Sequence[TaskSource]) -> None:
+        self._sources = tuple(sources)
+        first = self._sources[0]
+        self.columns, self.strength = first.columns, first.strength
+        self.expected_cost, self.expected_latency = first.expected_cost, first.expected_latency
+        self._stream = stream_id("task.simulator")
+
+    def allocate(self, num_lanes: int) -> None:
+        """Make room for ``num_lanes`` lanes."""
+        for source in self._sources:
+            source.allocate(num_lanes)
+        self.which = np.zeros(num_lanes, np.int64)
+        self.group = np.zeros(num_lanes, np.int64)
+        self.features = self._sources[0].features.copy()
+
+    @property
+    def calls_allowed(self) -> NDArray[np.float32]:
+        """``(N, K)`` calls that each configuration can take."""
+        return self._sources[0].calls_allowed
+
+    def begin(self, lanes: I64, keys: U64) -> None:
+        """Draw simulator and task."""
+        which = pick(uniform(keys, self._stream), len(self._sources))
+        self.which[lanes] = which
+        for i, source in enumerate(self._sources):
+            rows = which == i
+            if rows.any():
+                mine = lanes[rows]
+                source.begin(mine, keys[rows])
+                self.group[mine], self.features[mine] = source.group[mine], source.features[mine]
+
+    def call(self, lanes: I64, keys: U64, k: I64, number: I64) -> Outcomes:
+        """Resolve calls, each by the simulator of its episode."""
+        n = len(lanes)
+        out = Outcomes(np.zeros(n, np.bool_), np.zeros(n), np.zeros(n), np.zeros(n, np.int8))
+        which = self.which.take(lanes)
+        for i, source in enumerate(self._sources):
+            rows = np.flatnonzero(which == i)
+            if rows.size:
+                part = source.call(lanes[rows], keys[rows], k[rows], number[rows])
+                out.right[rows], out.status[rows] = part.right, part.status
+                out.cost_usd[rows], out.latency_s[rows] = part.cost_usd, part.latency_s
+        return out
+
+
+class ReplaySource:
+    """Recorded runs behind the columns of a simulator: what a policy trained there sees of real queries.
+
+    Args:
+        known: a source of the simulator, for columns and expectations; its features are not used.
+        table: recorded runs.
+        configs: indices of the portfolio's configurations in the table.
+        query: ``(N,)`` query that each lane replays.
+        features: ``(N, F)`` features of it, in the simulator's columns.
+        repeats: calls of one configuration at most.
+    """
+
+    quality: tuple[F64, F64] | None = None
+
+    def __init__(
+        self,
+        known: TaskSource,
+        table: RecordedTable,
+        configs: Sequence[int],
+        query: I64,
+        features: NDArray[np.float32],
+        repeats: int,
+    ) -> None:
+        self.columns, self.strength = known.columns, known.strength
+        self.expected_cost, self.expected_latency = known.expected_cost, known.expected_latency
+        self.group, self.features = query, features
+        take = (slice(None), np.asarray(configs, dtype=np.int64))
+        self._success = np.nan_to_num(table.success[take]) >= 0.5
+        self._cost, self._latency = np.nan_to_num(table.cost_usd[take]), np.nan_to_num(table.latency_s[take])
+        self._status, self._samples = table.status[take].astype(np.int8), table.n_samples[take]
+        self.calls_allowed = np.minimum(self._samples[query], repeats).astype(np.float32)
+        self._orders = stream_ids([f"table.order.{table.configs[k]}" for k in configs])
+
+    def allocate(self, num_lanes: int) -> None:
+        """Nothing to do: every lane has its query."""
+
+    def begin(self, lanes: I64, keys: U64) -> None:
+        """Nothing to do: every lane has its query."""
+
+    def call(self, lanes: I64, keys: U64, k: I64, number: I64) -> Outcomes:
+        """Play the recorded sample that comes ``number``-th in this episode's order."""
+        query = self.group.take(lanes)
+        repeat = np.arange(self._success.shape[2])
+        u = uniform(keys[:, None], self._orders.take(k)[:, None], repeat[None, :])
+        u[repeat[None, :] >= self._samples[query, k][:, None]] = 2.0
+        place = np.argsort(u, axis=1, kind="stable")[np.arange(len(k)), number]
+        cell = (query, k, place)
+        return Outcomes(self._success[cell], self._cost[cell], self._latency[cell], self._status[cell])
+
+
+def play_out(core: AttemptCore, policy: Any, per_usd: F64) -> tuple[F64, F64, F64]:
+    """Play one episode in every lane of a freshly begun core.
+
+    Args:
+        core: the lanes.
+        policy: asked for its most likely action.
+        per_usd: ``(N,)`` price of a USD in each lane.
+
+    Returns:
+        ``(N,)`` success, cost in USD and number of calls.
+    """
+    core.preferences["per_usd"][:] = per_usd
+    over = np.zeros(core.num_lanes, np.bool_)
+    success = np.zeros(core.num_lanes)
+    actions = np.full(core.num_lanes, len(core.action_names) - 1)
+    while not over.all():
+        going = np.flatnonzero(~over)
+        actions[going] = policy.act_batch(core.observe(going), core.mask(going))
+        core.advance(actions, np.flatnonzero(over))
+        success[going] += core.components[going, ACCURACY]
+        over[going] |= core.terminated[going] | core.truncated[going]
+    return success, core.spend.copy(), core.used.astype(np.float64)

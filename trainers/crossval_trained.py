@@ -1,0 +1,270 @@
+"""The trained method of the cross-validation: a policy from a simulator fitted to the training queries.
+
+Training straight on a hundred queries learns them by heart. Here the training queries only set the numbers of a
+simulator (:func:`~brownout.scenarios.calibration.calibrate`); the policy sees tasks that never were, with the
+price of money drawn anew for each, and is then asked about recorded queries that neither it nor the simulator
+has seen.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from ..envs.sequential import Attempts, score
+from ..envs.streams import episode_keys, pick, stream_id, uniform
+from ..envs.vector import LaneVectorEnv
+from ..errors import TableError
+from ..faults import Status
+from ..scenarios.calibration import Calibration, calibrate
+from ..scenarios.loading import load_scenario
+from ..scenarios.runs import safe_name
+from ..scenarios.schema import FAILED_STATUSES, RouterScenario
+from ..scenarios.tables import RecordedTable
+from ..scenarios.tasks import ModelTaskSource
+from .attempts import AttemptCore, MixedSource, ReplaySource, play_out
+from .foresight import foresight
+from .policy import Policy
+from .portfolio import best_single, greedy_plans
+from .ppo import PPOConfig
+from .training import train_loop
+
+F64 = NDArray[np.float64]
+I64 = NDArray[np.int64]
+_RESAMPLE = stream_id("crossval.resample")
+_LANES = 16_384
+# the recorded failures are the task's doing as much as the provider's: wrong answers that show
+_SHOWN = {word: {"answer": word} for word in FAILED_STATUSES}
+
+
+@dataclass(frozen=True)
+class TrainedOptions:
+    """How the trained method is fitted.
+
+    Args:
+        steps: environment steps of each training.
+        simulators: simulators trained on at once: the fit itself, the others fitted to resampled training queries.
+        draws: orders of the recorded samples played for each held-out query.
+        class_column: text column known before any call, the class of a query; a feature of the table. None is one
+            class. Classes have their own difficulty, skills and price level, shrunk to the common ones.
+    """
+
+    steps: int = 2_000_000
+    simulators: int = 4
+    draws: int = 32
+    class_column: str | None = None
+
+
+def labels_of(table: RecordedTable, column: str | None) -> list[str]:
+    """The class of each query, from the flags of a text column among the table's features.
+
+    Raises:
+        TableError: if the column is not among them.
+    """
+    if column is None:
+        return ["all"] * len(table.query_ids)
+    levels = {
+        i: c.name.partition("=")[2] for i, c in enumerate(table.feature_columns) if c.name.startswith(f"{column}=")
+    }
+    if not levels:
+        known = sorted({c.name.partition("=")[0] for c in table.feature_columns if "=" in c.name})
+        raise TableError(
+            f"{table.source}: class_column: {column!r} is no text column among the features; allowed: "
+            f"{', '.join(known) or 'none, the table was read without features'}"
+        )
+    return [levels[int(i)] for i in np.array(list(levels))[table.features[:, list(levels)].argmax(axis=1)]]
+
+
+def columns_of(
+    table: RecordedTable, configs: Sequence[int], queries: I64, labels: Sequence[str]
+) -> dict[str, list[Any]]:
+    """Some queries of a table as columns, for :func:`calibrate`; a query may come more than once."""
+    words = {int(status): status.word for status in Status}
+    names = ("query_id", "config", "sample", "success", "cost_usd", "latency_s", "failure_mode", "class")
+    rows: dict[str, list[Any]] = {name: [] for name in names}
+    for i, q in enumerate(queries.tolist()):
+        for k in configs:
+            n = int(table.n_samples[q, k])
+            rows["query_id"] += [f"{i:06d}"] * n
+            rows["config"] += [table.configs[k]] * n
+            rows["class"] += [labels[q]] * n
+            rows["sample"] += range(n)
+            rows["success"] += (table.success[q, k, :n] >= 0.5).astype(int).tolist()
+            rows["cost_usd"] += table.cost_usd[q, k, :n].tolist()
+            rows["latency_s"] += table.latency_s[q, k, :n].tolist()
+            modes = table.status[q, k, :n].tolist()
+            rows["failure_mode"] += ["" if m == Status.OK else words[m] for m in modes]
+    return rows
+
+
+def training_scenario(fitted: RouterScenario, repeats: int, per_usd: tuple[float, float]) -> RouterScenario:
+    """The fitted scenario as the cross-validation plays it: one call after another, a perfect judge, no limits."""
+    data = fitted.model_dump(mode="json")
+    calls = repeats * len(fitted.portfolio)
+    data["judge"] = {"true_positive": 1.0, "false_positive": 0.0, "cost_usd": 0.0, "latency_s": 0.0}
+    data["repair"] = data["person"] = None
+    data["limits"] = {
+        "budget_usd": 1e6, "deadline_s": 1e6, "on_budget": "soft", "on_deadline": "soft", "max_parallel": 1,
+        "max_calls": calls, "max_steps": calls + 1,
+    }  # fmt: skip
+    data["reward"] = {"accuracy": 1.0, "per_usd": 1.0, "wrong_answer": 0.0, "handoff": 0.0}
+    data["preferences"] = {"per_usd": list(per_usd)}
+    for entry in data["portfolio"].values():
+        entry["max_calls"] = repeats
+    data["profiles"] = fitted.profiles
+    scenario = load_scenario(data)
+    assert isinstance(scenario, RouterScenario)
+    return scenario
+
+
+def price_range(fit: Attempts, prizes: Sequence[float]) -> tuple[float, float]:
+    """Prices of a USD that span the frontier of the training queries.
+
+    From where plans spend twice what the best single configuration does, down to a third of the least prize at
+    which a plan begins at all: what is known of a query may make it worth trying below that.
+    """
+    limit = 2.0 * best_single(fit)[1]
+    costs = [score(plan, fit).point[0] for plan in greedy_plans(fit, prizes)]
+    high = next((p for p, c in zip(prizes, costs, strict=True) if c >= limit), prizes[-1])
+    low = next((p for p, c in zip(prizes, costs, strict=True) if c > 0.0), prizes[0]) / 3.0
+    return 1.0 / high, 1.0 / min(low, high / 2.0)
+
+
+@dataclass(frozen=True, eq=False)
+class Trained:
+    """A policy with the simulator it was trained in.
+
+    Args:
+        policy: the policy.
+        calibration: the fit to the training queries.
+        scenario: what was trained on.
+        known: a task source of it.
+        configs: indices of the configurations in the table.
+        features: ``(Q, F)`` what is known of each query of the table before any call, in the simulator's columns.
+    """
+
+    policy: Policy
+    calibration: Calibration
+    scenario: RouterScenario
+    known: ModelTaskSource
+    configs: tuple[int, ...]
+    features: NDArray[np.float32]
+
+
+def train_on(
+    table: RecordedTable,
+    configs: Sequence[int],
+    train: I64,
+    *,
+    repeats: int,
+    per_usd: tuple[float, float],
+    options: TrainedOptions,
+    seed: int,
+    config: PPOConfig | None = None,
+) -> Trained:
+    """Fit the simulators to the training queries and train a policy in them."""
+    fits = []
+    labels = labels_of(table, options.class_column)
+    names = [table.configs[k] for k in configs]
+    for i in range(options.simulators):
+        # the first is the fit itself, the others are fits to resampled queries: what else it could have been
+        chosen = train if i == 0 else _resample(train, [labels[q] for q in train], seed, i)
+        columns = columns_of(table, configs, chosen, labels)
+        fits.append(calibrate(columns, configs=names, mapping=_SHOWN, class_column="class"))
+    scenarios = [training_scenario(fit.scenario, repeats, per_usd) for fit in fits]
+    stake = float(np.exp(np.log(ModelTaskSource(scenarios[0]).expected_cost).mean()))
+
+    def make_env(lanes: int) -> LaneVectorEnv:
+        source = MixedSource([ModelTaskSource(s) for s in scenarios])
+        return LaneVectorEnv(AttemptCore(scenarios[0], lanes, source=source, stake=stake, profile="clean"))
+
+    chosen_config = config or PPOConfig(steps=options.steps, seed=seed, rollout_steps=16, lanes=1024)
+    result = train_loop(make_env, chosen_config)
+    known = ModelTaskSource(scenarios[0])
+    return Trained(result.policy, fits[0], scenarios[0], known, tuple(configs), _features(known, labels))
+
+
+def _resample(queries: I64, labels: Sequence[str], seed: int, number: int) -> I64:
+    """A bootstrap sample of queries, class by class, so that none gets lost."""
+    key = episode_keys(np.array([seed]), np.array([number]), "crossval")
+    label, chosen = np.array(labels), queries.copy()
+    for name in sorted(set(labels)):
+        place = np.flatnonzero(label == name)
+        chosen[place] = queries[place[pick(uniform(key, _RESAMPLE, place), len(place))]]
+    return chosen
+
+
+def _features(known: ModelTaskSource, labels: Sequence[str]) -> NDArray[np.float32]:
+    """``(Q, F)`` class flags of queries; a class that the simulator does not know counts as a bit of each."""
+    place = {column.name.removeprefix("task.class."): i for i, column in enumerate(known.columns)}
+    rows = np.full((len(labels), len(place)), 1.0 / len(place), np.float32)
+    for q, label in enumerate(labels):
+        at = place.get(safe_name(label), place.get("all", place.get("other")))
+        if at is not None:
+            rows[q] = np.arange(len(place)) == at
+    return rows
+
+
+def replay(
+    trained: Trained, table: RecordedTable, queries: I64, prizes: Sequence[float], *, repeats: int, draws: int
+) -> tuple[F64, F64]:
+    """Let a policy answer recorded queries.
+
+    Returns:
+        ``(P, Q)`` expected cost in USD and chance of success, over ``draws`` orders of the recorded samples, which
+        are the same for every prize.
+    """
+    sampled = trained.scenario.preferences["per_usd"]
+    assert isinstance(sampled, tuple)
+    shape = (len(queries), draws)
+    at_once = max(1, _LANES // (len(queries) * draws))
+    cost, success = np.zeros((len(prizes), len(queries))), np.zeros((len(prizes), len(queries)))
+    for first in range(0, len(prizes), at_once):
+        chunk = np.asarray(prizes[first : first + at_once])
+        query = np.tile(np.repeat(queries, draws), len(chunk))
+        source = ReplaySource(trained.known, table, trained.configs, query, trained.features[query], repeats)
+        core = AttemptCore(trained.scenario, len(query), source=source, profile="clean", split="eval")
+        core.seed(core.all_lanes, np.tile(np.arange(len(queries) * draws), len(chunk)))
+        core.begin(core.all_lanes, 0)
+        per_usd = np.clip(1.0 / np.repeat(chunk, len(queries) * draws), *sampled)
+        won, paid, _ = play_out(core, trained.policy, per_usd)
+        part = slice(first, first + len(chunk))
+        cost[part] = paid.reshape(len(chunk), *shape).mean(axis=2)
+        success[part] = won.reshape(len(chunk), *shape).mean(axis=2)
+    return cost, success
+
+
+def score_trained(
+    table: RecordedTable,
+    configs: Sequence[int],
+    train: I64,
+    test: I64,
+    fit: Attempts,
+    prizes: Sequence[float],
+    *,
+    repeats: int,
+    options: TrainedOptions | None,
+    seed: int,
+) -> tuple[F64, F64, F64]:
+    """Train on some queries and score on others: ``(P, Q)`` expected cost and success, ``(Q, 2)`` foresight.
+
+    Args:
+        table: recorded runs.
+        configs: indices of the portfolio's configurations.
+        train: queries to fit to.
+        test: queries to score on.
+        fit: the training queries' runs of the portfolio, which set the range of prices trained on.
+        prizes: values of a success in USD.
+        repeats: calls of one configuration at most.
+        options: how to fit; None takes the defaults.
+        seed: of the training.
+    """
+    chosen = options or TrainedOptions()
+    per_usd = price_range(fit, prizes)
+    trained = train_on(table, configs, train, repeats=repeats, per_usd=per_usd, options=chosen, seed=seed)
+    cost, success = replay(trained, table, test, prizes, repeats=repeats, draws=chosen.draws)
+    return cost, success, foresight(trained.scenario, table, configs, test)
