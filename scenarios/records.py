@@ -17,16 +17,41 @@ from numpy.typing import ArrayLike, NDArray
 from ..envs.streams import U64, episode_keys, stream_id, uniform
 from ..errors import RecordError
 from ..faults.cells import FieldFacts, Fields, FieldType
+from . import record_links, record_numbers, record_words
+from . import record_schema as rs
 from .record_facts import REFERENCE_ROWS, facts_of
-from .record_fields import GENERATORS, Faked, FieldValues, Key, Reference
+from .record_fields import FieldValues
+from .record_links import Key, Reference
+from .record_loading import load_record_schema
 from .record_pools import check_locale
-from .record_schema import GROUP, RecordSchema, ReferenceField, load_record_schema
+from .record_schema import GROUP, RecordSchema, ReferenceField
 from .table_io import near
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 Texts = NDArray[np.object_]
 Plain = str | int | float
+
+GENERATORS: dict[type, Callable[..., FieldValues]] = {
+    rs.KeyField: record_links.Key,
+    rs.FakerField: record_words.Faked,
+    rs.NameField: record_words.FullName,
+    rs.StreetField: record_words.Street,
+    rs.AddressField: record_words.Address,
+    rs.EmailField: record_words.Email,
+    rs.PhoneField: record_words.Phone,
+    rs.TextField: record_words.Template,
+    rs.DateField: record_numbers.Day,
+    rs.StampField: record_numbers.Stamp,
+    rs.AmountField: record_numbers.Amount,
+    rs.IntegerField: record_numbers.Integer,
+    rs.ChoiceField: record_numbers.Choice,
+    rs.CodeField: record_words.Code,
+    rs.ReferenceField: record_links.Reference,
+    rs.CopyField: record_links.Copy,
+    rs.SumField: record_numbers.Total,
+    rs.ProductField: record_numbers.Product,
+}
 
 
 class Block:
@@ -320,6 +345,3 @@ class RecordSource:
 def _plain(block: Block, name: str) -> Plain:
     value = block[name]
     return block.text(name)[0] if value.dtype.kind in "OM" else value.item(0)
-
-
-__all__ = ["Block", "Faked", "RecordSource"]
