@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from ..faults import Status
 from ..scenarios.columns import Column
 from .lanes import I64, Bools
+from .rows import any_of, sum_of
 
 if TYPE_CHECKING:
     from .workflow_state import WorkflowState
@@ -64,6 +65,8 @@ class WorkflowView:
             axis=1,
         ).astype(np.float32)
         self._count = np.zeros(core.num_lanes, np.int64)  # fields of the current step by state, packed
+        self._progress = np.zeros(core.num_lanes, np.int64)  # steps by belief, packed
+        self._by_belief = np.array([0, *(1 << (_BITS * np.arange(4)))], np.int64)
         m = self._memory_s
         self.columns = (
             Column("steps_left", "count", 0.0, MAX_STEPS),
@@ -142,14 +145,17 @@ class WorkflowView:
         plain[13] = reasoner == 2
         belief = of(core.belief)
         steps = belief[:, :t]
-        done = steps == 1
-        plain[14] = np.count_nonzero(done, axis=1)
-        plain[15] = np.count_nonzero(steps == 2, axis=1)
-        plain[18] = np.count_nonzero(steps == 3, axis=1)
-        plain[16] = t - plain[14] - np.count_nonzero(steps == 4, axis=1)
-        plain[17] = np.count_nonzero(of(core.ready), axis=1)
-        plain[19] = np.count_nonzero(done & ~of(core.verified)[:, :t] & core.writes[:t], axis=1)
-        plain[20] = np.count_nonzero(of(core.excess)[:, :t], axis=1)
+        progress = of(self._progress)
+        done, unknown, flying, skipped, unread, excess = (
+            (progress >> (_BITS * i)) & _MOST for i in range(6)
+        )  # fmt: skip
+        plain[14] = done
+        plain[15] = unknown
+        plain[16] = t - done - skipped
+        plain[17] = of(core.ready_count)
+        plain[18] = flying
+        plain[19] = unread
+        plain[20] = excess
         plain[21] = (core.belief.reshape(-1).take(cell) == 2) & (cursor < t)
         plain[22] = core.attempts.reshape(-1).take(cell)
         plain[23] = core.excess.reshape(-1).take(cell)
@@ -176,12 +182,24 @@ class WorkflowView:
         known = core.known if lanes is None else core.known.take(rows, axis=0)
         weight = self._weight.take(known)
         weight *= core.needs.take(cursor, axis=0)
-        count = weight.sum(axis=1)
+        count = sum_of(weight)
         if lanes is None:
             self._count = count
         else:
             self._count[lanes] = count
         return count
+
+    def _count_steps(self, belief: NDArray, verified: Bools, excess: I64, lanes: I64 | None) -> I64:
+        """Count steps by belief, those done and not read back, those with effects to undo, five bits for each."""
+        weight = self._by_belief.take(belief)
+        weight += ((belief == 1) & self._core.writes & ~verified) * np.int64(1 << (4 * _BITS))
+        weight += (excess > 0) * np.int64(1 << (5 * _BITS))
+        progress = sum_of(weight)
+        if lanes is None:
+            self._progress = progress
+        else:
+            self._progress[lanes] = progress
+        return progress
 
     def legal(self, lanes: I64 | None) -> Bools:
         """Which actions make sense now; ``finish`` and ``abort`` always do, so no row is all False."""
@@ -198,6 +216,7 @@ class WorkflowView:
         cell = rows * (t + 1) + cursor
         has = cursor < t
         belief = of(core.belief)
+        progress = self._count_steps(belief, of(core.verified), of(core.excess), lanes)
         doubt = has & (core.belief.reshape(-1).take(cell) == 2)
         out = np.empty((len(core.action_names), len(rows)), np.bool_)
         out[0] = self._needs_any.take(cursor)
@@ -206,14 +225,13 @@ class WorkflowView:
         out[2] = (fresh + checked) > 0
         out[3] = out[4] = flagged > 0
         out[5] = out[6] = out[7] = has & (unseen == 0)
-        unread = ((belief == 1) & core.writes & ~of(core.verified)).any(axis=1)
-        out[8] = unread | core.writes.take(cursor)
+        out[8] = ((progress >> (4 * _BITS)) & _MOST > 0) | core.writes.take(cursor)
         out[9] = out[10] = True
-        out[11] = ((of(core.excess) > 0) & core.compensable).any(axis=1) | (doubt & core.compensable.take(cursor))
+        out[11] = any_of((of(core.excess) > 0) & core.compensable) | (doubt & core.compensable.take(cursor))
         out[12] = has & (of(core.questions) < self._patience)
         failed = self._failure.take(of(core.answer))
-        out[13] = (belief == 3).any(axis=1) | failed
-        out[14] = np.count_nonzero(of(core.ready), axis=1) > 1
+        out[13] = ((progress >> (2 * _BITS)) & _MOST > 0) | failed
+        out[14] = of(core.ready_count) > 1
         out[15] = self._person
         out[16] = out[17] = True
         return np.ascontiguousarray(out.T)
