@@ -31,6 +31,8 @@ _PRIOR_LOG_SD: Final = 1.2
 _PRIOR_SKILL: Final = 4.0
 _PRIOR_CLASS: Final = 2.0
 _PRIOR_RATIO: Final = 0.4
+_CEILING: Final = 5.0
+_PRIOR_CEILING: Final = 4.0
 _SMALLEST: Final = 0.01
 _CHI2_95: Final = 3.841458820694124
 _Z95: Final = 1.959963984540054
@@ -65,6 +67,7 @@ class ResponseFit:
         notes: what could not be identified, in sentences.
         ratio: ``(K,)`` what each configuration's own latent has of the common standard deviation; None if they are
             not told apart.
+        ceiling: difficulty from which no configuration succeeds, logits; None if there is none.
     """
 
     counts: Counts
@@ -76,6 +79,7 @@ class ResponseFit:
     fixed: Mapping[str, float]
     notes: tuple[str, ...]
     ratio: F64 | None
+    ceiling: float | None
     _problem: _Problem = field(repr=False)
     _theta: F64 = field(repr=False)
 
@@ -91,7 +95,8 @@ class ResponseFit:
 
     def score(self, counts: Counts) -> F64:
         """``(Q,)`` log-likelihood of other queries of the same configurations and classes."""
-        return Likelihood(counts).per_query(self.margin, self.sds, self.ratio)
+        ceiling = None if self.ceiling is None else self.ceiling - self.difficulty
+        return Likelihood(counts).per_query(self.margin, self.sds, self.ratio, ceiling)
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
@@ -135,6 +140,9 @@ class ResponseFit:
                 half = _Z95 * math.sqrt(max(0.0, float(row @ covariance @ row)))
                 value = float(self.latent_sd[k])
                 found[f"latent_sd.{config}"] = Interval(value, value * math.exp(-half), value * math.exp(half))
+        if self.ceiling is not None:
+            half = _Z95 * math.sqrt(max(0.0, float(covariance[-1, -1])))
+            found["ceiling"] = Interval(self.ceiling, self.ceiling - half, self.ceiling + half)
         return found
 
     def bootstrap(self, draws: int = 50, seed: int = 0) -> dict[str, Interval]:
@@ -146,9 +154,9 @@ class ResponseFit:
         """
         rows: dict[str, list[float]] = {}
         for draw in range(draws):
-            told = self.ratio is not None
+            shape = {"own_latents": self.ratio is not None, "ceiling": self.ceiling is not None}
             drawn = simulate_counts(self, seed, draw)
-            again = fit_response_model(drawn, fixed=self.fixed, start=self._theta, own_latents=told)
+            again = fit_response_model(drawn, fixed=self.fixed, start=self._theta, **shape)
             for name, value in again.point().items():
                 rows.setdefault(name, []).append(value)
         here = self.point()
@@ -172,6 +180,8 @@ class ResponseFit:
             found.update({f"difficulty.{group}": float(self.difficulty[c]) for c, group in enumerate(classes)})
         if self.ratio is not None:
             found.update({f"latent_sd.{c}": float(v) for c, v in zip(self.counts.configs, self.latent_sd, strict=True)})
+        if self.ceiling is not None:
+            found["ceiling"] = self.ceiling
         return {**found, **dict(zip(SDS, self.sds, strict=True))}
 
 
@@ -180,7 +190,8 @@ def fit_response_model(
     *,
     fixed: Mapping[str, float] | None = None,
     start: F64 | None = None,
-    own_latents: bool | None = False,
+    own_latents: bool = False,
+    ceiling: bool = False,
 ) -> ResponseFit:
     """Fit skills, class means and the three standard deviations.
 
@@ -188,14 +199,13 @@ def fit_response_model(
         counts: successes and runs per query and configuration.
         fixed: standard deviations not to fit, by name. What the counts cannot identify is fixed and noted.
         start: parameters of another fit of the same shape, to begin from.
-        own_latents: whether each configuration has a latent spread of its own, around the common one; None decides
-            by a likelihood ratio test at 5 %.
+        own_latents: whether each configuration has a latent spread of its own, around the common one.
+        ceiling: whether tasks from some difficulty on are beyond every configuration.
 
     Raises:
         TableError: for an unknown or negative fixed standard deviation, or a configuration without runs.
     """
     from scipy.optimize import minimize
-    from scipy.special import chdtri
 
     asked = dict(fixed or {})
     for name, value in asked.items():
@@ -205,17 +215,10 @@ def fit_response_model(
     if empty.size:
         raise TableError(f"configuration {counts.configs[empty[0]]!r} has no run that is right or wrong; leave it out")
     notes, unseen = _unidentified(counts)
-    if own_latents is None:
-        common = fit_response_model(counts, fixed=fixed, start=start)
-        if len(counts.configs) < 2 or "configuration_sd" in common.fixed:
-            return common
-        grown = np.concatenate([common._theta, np.zeros(len(counts.configs))])
-        apart = fit_response_model(counts, fixed=fixed, start=grown, own_latents=True)
-        gain = 2.0 * (apart.log_likelihood - common.log_likelihood)
-        return apart if gain > chdtri(len(counts.configs) - 1, 0.05) else common
-    problem = _Problem(counts, {**unseen, **asked}, own_latents=own_latents)
+    shape = {"own_latents": own_latents, "ceiling": ceiling}
+    problem = _Problem(counts, {**unseen, **asked}, **shape)
     if start is None or len(start) != problem.size:
-        rough = _Problem(counts, problem.fixed, fineness=0.4, own_latents=own_latents)
+        rough = _Problem(counts, problem.fixed, 0.4, **shape)
         options = {"maxiter": 200, "ftol": 1e-6}
         start = np.asarray(minimize(rough.objective, rough.initial(), jac=True, method="L-BFGS-B", options=options).x)
     theta = start
@@ -226,13 +229,33 @@ def fit_response_model(
         if len(counts.classes) == 1 or not problem.refit_class_sd(theta):
             break
     margin, sds = problem.unpack(theta)
-    difficulty, ratio = problem.difficulty(theta), problem.ratio(theta)
+    difficulty, ratio, top = problem.difficulty(theta), problem.ratio(theta), problem.ceiling(theta)
+    highest = None if top is None else float(top[0] + difficulty[0])
     class_sd = problem.class_sd if len(counts.classes) > 1 else 0.0
     return ResponseFit(
         counts, margin + difficulty, difficulty, (float(sds[0]), float(sds[1]), float(sds[2])), class_sd,
-        problem.likelihood.value(margin, sds, ratio), problem.fixed,
-        tuple(n for k, n in notes.items() if k not in asked), ratio, problem, theta,
+        problem.likelihood.value(margin, sds, ratio, top), problem.fixed,
+        tuple(n for k, n in notes.items() if k not in asked), ratio, highest, problem, theta,
     )  # fmt: skip
+
+
+def fit_best_model(counts: Counts) -> ResponseFit:
+    """Fit, and let the model grow where that is better by a likelihood ratio test at 5 %: a latent spread per
+    configuration, then a ceiling of difficulty."""
+    from scipy.special import chdtri
+
+    best, shape = fit_response_model(counts), {}
+    several = len(counts.configs) > 1
+    for name, degrees, there in (
+        ("own_latents", len(counts.configs) - 1, several and "configuration_sd" not in best.fixed),
+        ("ceiling", 1, several and "difficulty_sd" not in best.fixed),
+    ):
+        if there:
+            grown = np.concatenate([best._theta, _Problem.addition(name, len(counts.configs), best)])
+            bigger = fit_response_model(counts, start=grown, **{**shape, name: True})
+            if 2.0 * (bigger.log_likelihood - best.log_likelihood) > chdtri(degrees, 0.05):
+                best, shape[name] = bigger, True
+    return best
 
 
 def simulate_counts(fit: ResponseFit, seed: int = 0, draw: int = 0) -> Counts:
@@ -249,6 +272,9 @@ def simulate_counts(fit: ResponseFit, seed: int = 0, draw: int = 0) -> Counts:
     x += fit.sds[1] * latent([f"family.{name}" for name in counts.families])
     x += fit.latent_sd * latent([f"configuration.{name}" for name in counts.configs])
     chance = 1.0 / (1.0 + np.exp(-x))
+    if fit.ceiling is not None:
+        hard = fit.difficulty[counts.query_class] + fit.sds[0] * latent(["difficulty"])[:, 0]
+        chance[hard > fit.ceiling] = 0.0
     wins = np.zeros_like(counts.runs)
     for k, name in enumerate(counts.configs):
         number = np.arange(int(counts.runs[:, k].max(initial=0)))
@@ -290,7 +316,12 @@ class _Problem:
     logs of what each configuration's latent has of the common sd, if they differ."""
 
     def __init__(
-        self, counts: Counts, fixed: Mapping[str, float], fineness: float = 1.0, own_latents: bool = False
+        self,
+        counts: Counts,
+        fixed: Mapping[str, float],
+        fineness: float = 1.0,
+        own_latents: bool = False,
+        ceiling: bool = False,
     ) -> None:
         self.counts, self.fixed = counts, dict(fixed)
         self.likelihood = Likelihood(counts, fineness)
@@ -299,7 +330,7 @@ class _Problem:
         self.class_sd = 0.7
         classes = self.c if self.c > 1 else 0
         own = self.k if own_latents and 2 in self.free else 0
-        self._ends = np.cumsum([self.k, classes, self.k * classes, len(self.free), own])
+        self._ends = np.cumsum([self.k, classes, self.k * classes, len(self.free), own, int(ceiling)])
         self.size = int(self._ends[-1])
         self._centre = np.log([ASSUMED[SDS[j]] for j in self.free])
 
@@ -310,11 +341,24 @@ class _Problem:
         theta = np.zeros(self.size)
         theta[: self.k] = 1.3 * np.log(rate / (1.0 - rate))
         theta[self._ends[2] : self._ends[3]] = self._centre
+        theta[self._ends[4] :] = _CEILING
         return theta
+
+    @staticmethod
+    def addition(name: str, size: int, fit: ResponseFit) -> F64:
+        """Where the parameters begin that a model grows by."""
+        return np.zeros(size) if name == "own_latents" else np.array([2.0 * fit.sds[0]])
+
+    def ceiling(self, theta: F64) -> F64 | None:
+        """``(C,)`` ceiling above the mean of each class; None if there is none."""
+        a, b = self._ends[:2]
+        if self._ends[5] == self._ends[4]:
+            return None
+        return theta[-1] - (theta[a:b] if self.c > 1 else np.zeros(1))
 
     def ratio(self, theta: F64) -> F64 | None:
         """``(K,)`` what each configuration's latent has of the common sd; None if they are not told apart."""
-        d, e = self._ends[3:]
+        d, e = self._ends[3:5]
         return np.exp(np.clip(theta[d:e], -3.0, 3.0)) if e > d else None
 
     def latent_row(self, k: int) -> F64:
@@ -362,10 +406,10 @@ class _Problem:
 
     def objective(self, theta: F64) -> tuple[float, F64]:
         """Minus the penalised log-likelihood and its gradient."""
-        a, b, c, d = self._ends[:4]
+        a, b, c, d, e = self._ends[:5]
         margin, sds = self.unpack(theta)
-        ratio = self.ratio(theta)
-        value, gradient = self.likelihood.gradient(margin, sds, ratio)
+        ratio, top = self.ratio(theta), self.ceiling(theta)
+        value, gradient = self.likelihood.gradient(margin, sds, ratio, top)
         slope = np.zeros(self.size)
         slope[:a] = gradient.margin.sum(axis=1)
         if self.c > 1:
@@ -373,19 +417,25 @@ class _Problem:
             slope[b:c] = gradient.margin.reshape(-1)
         slope[c:d] = gradient.sds[self.free] * sds[self.free]
         if ratio is not None:
-            slope[d:] = gradient.latent * sds[2] * ratio
+            slope[d:e] = gradient.latent * sds[2] * ratio
+        if top is not None:
+            slope[e] = gradient.ceiling.sum()
+            if self.c > 1:
+                slope[a:b] -= gradient.ceiling
         scale = np.empty(self.size)
         scale[:a], scale[a:b], scale[b:c], scale[c:d] = _PRIOR_SKILL, _PRIOR_CLASS, self.class_sd, _PRIOR_LOG_SD
-        scale[d:] = _PRIOR_RATIO
+        scale[d:e], scale[e:] = _PRIOR_RATIO, _PRIOR_CEILING
         away = theta.copy()
         away[c:d] -= self._centre
+        away[e:] -= _CEILING
         away /= scale
         return 0.5 * float(away @ away) - value, away / scale - slope
 
     def refit_class_sd(self, theta: F64) -> bool:
         """One step of EM for the spread of class skills; whether it still moved."""
         b, c = self._ends[1:3]
-        information = self.likelihood.gradient(*self.unpack(theta), self.ratio(theta))[1].information.reshape(-1)
+        at = *self.unpack(theta), self.ratio(theta), self.ceiling(theta)
+        information = self.likelihood.gradient(*at)[1].information.reshape(-1)
         seen = information > 0.0
         spread = theta[b:c][seen] ** 2 + 1.0 / (information[seen] + self.class_sd**-2)
         # two pseudo-observations of half a logit keep it from collapsing
@@ -411,7 +461,8 @@ class _Problem:
         """Profile interval of standard deviation ``j``, its own prior left out; the lower end may be 0."""
         from scipy.optimize import minimize
 
-        rough = _Problem(self.counts, self.fixed, 0.6, bool(self._ends[4] > self._ends[3]))
+        sizes = np.diff(self._ends)
+        rough = _Problem(self.counts, self.fixed, 0.6, bool(sizes[3]), bool(sizes[4]))
         rough.class_sd = self.class_sd
         at = self.sd_index(j)
         rest = np.delete(np.arange(self.size), at)

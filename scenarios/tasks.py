@@ -21,7 +21,7 @@ from ..envs.streams import GOLDEN, U64, mix64, pick, stream_id, stream_ids, unif
 from ..errors import TableError
 from .columns import Column
 from .effort_draws import EffortDraws, FailureDraws
-from .schema import ModelTasks, RouterScenario, TableTasks, success_rates
+from .schema import ModelTasks, RouterScenario, TableTasks, rates_below, success_rates
 from .tables import RecordedTable
 
 F64 = NDArray[np.float64]
@@ -135,6 +135,13 @@ class ModelTaskSource:
         self._latent = np.array([common if entry.latent_sd is None else entry.latent_sd for entry in entries])
         joint = np.sqrt(self._sd**2 + tasks.family_sd**2 + (self._latent**2)[:, None])
         self.strength = success_rates(self._skill - self._mean, joint) @ (share / share.sum())
+        if tasks.ceiling is not None:
+            rest = np.sqrt(tasks.family_sd**2 + self._latent**2)
+            parts = [
+                rates_below(self._skill[:, c] - m, s, rest, tasks.ceiling - m)
+                for c, (m, s) in enumerate(zip(self._mean, self._sd, strict=True))
+            ]
+            self.strength = np.stack(parts, axis=1) @ (share / share.sum())
         factors = [
             (1.0, 1.0) if entry.wrong is None else (entry.wrong.cost_factor, entry.wrong.latency_factor)
             for entry in entries
@@ -200,6 +207,8 @@ class ModelTaskSource:
         margin += self._latent.take(k) * x[:, 1]
         margin += x[:, 2]
         right = margin > 0.0
+        if self._tasks.ceiling is not None:
+            right &= self.difficulty.take(lanes) <= self._tasks.ceiling
         cost, latency = (x[:, 3].copy(), x[:, 4].copy()) if self._effort is None else self._effort.call(lanes, k, x)
         if self._wrong is not None:
             factor = self._wrong.take(k, axis=0)

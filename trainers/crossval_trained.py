@@ -53,8 +53,8 @@ class TrainedOptions:
             class. Classes have their own difficulty, skills and price level, shrunk to the common ones.
     """
 
-    steps: int = 2_000_000
-    simulators: int = 4
+    steps: int = 1_500_000
+    simulators: int = 3
     draws: int = 32
     class_column: str | None = None
 
