@@ -192,15 +192,18 @@ class Likelihood:
                 joint /= mass
                 parts.append((joint, slope, spread, z_f))
         peak = total.max(axis=1, keepdims=True)
-        # beyond the ceiling only queries without any success are possible
-        lost = None if ceiling is None else np.exp(self._log_d - np.where(self._none[:, None], peak, np.inf))
-        np.exp(total - peak, out=total)
         at_sd, at_ceiling = 0.0, np.zeros(margin.shape[1])
-        beyond = np.zeros(0)
-        if ceiling is not None:
-            beyond = 1.0 / (1.0 + np.exp(-np.clip((sd_d * self._z_d - ceiling[:, None]) / _EDGE, -50.0, 50.0)))
+        if ceiling is None:
+            np.exp(total - peak, out=total)
+            mass = total.sum(axis=1, keepdims=True)
+        else:
+            # beyond the ceiling only queries without any success are possible
+            none = self._none[:, None]
+            peak = np.where(none, np.maximum(peak, self._log_d.max()), peak)
+            lost = np.exp(self._log_d - np.where(none, peak, np.inf))
+            np.exp(total - peak, out=total)
+            beyond = 1.0 / (1.0 + np.exp(-np.clip((sd_d * self._z_d - ceiling[:, None]) / _EDGE, -30.0, 30.0)))
             beyond = beyond[self._group]
-            assert lost is not None
             gain = lost - total
             total *= 1.0 - beyond
             mass = (total + beyond * lost).sum(axis=1, keepdims=True)
@@ -208,8 +211,6 @@ class Likelihood:
                 push = self._weight[:, None] * gain / mass * beyond * (1.0 - beyond) / _EDGE
                 at_sd = float((push @ self._z_d).sum())
                 np.add.at(at_ceiling, self._group, -push.sum(axis=1))
-        else:
-            mass = total.sum(axis=1, keepdims=True)
         logs = (np.log(mass) + peak)[:, 0]
         if not wanted:
             return logs, None
