@@ -89,7 +89,7 @@ COMMANDS = {
     ("rollout",): ["--policy", "--seed", "--show-faults", "timeline"],
     ("export",): ["POLICY", "FILE", "ONNX"],
     ("portfolio",): ["TABLE", "--size", "--json"],
-    ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "AIQ"],
+    ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "--methods", "--class-column", "AIQ"],
     ("runtime",): ["POLICY", "--scenario", "--calls", "MODULE:NAME", "--tasks", "--out", "--resume"],
     ("calibrate",): ["TABLE", "--out", "--class-column", "--mapping", "--picture"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
