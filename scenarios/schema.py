@@ -133,6 +133,9 @@ class ModelTasks(_Part):
     hint_sd: NonNegative | None = Field(
         1.0, description="sd of the noisy difficulty estimate shown before any call; null shows none"
     )
+    ceiling: Number | None = Field(
+        None, description="difficulty from which every answer is wrong, logits; null is no such task"
+    )
     effort: Effort | None = Field(
         None, description="how alike calls on one task are in cost and time; null draws every call apart"
     )
@@ -418,6 +421,22 @@ def success_rates(margin: ArrayLike, sd: ArrayLike = 0.0) -> NDArray[np.float64]
     margins = np.asarray(margin, dtype=np.float64)[..., None] + np.asarray(sd, dtype=np.float64)[..., None] * spread
     chance = 1.0 - np.interp(-margins, noise, np.linspace(0.0, 1.0, noise.size))
     return np.asarray(np.trapezoid(chance, dx=1.0 / (spread.size - 1), axis=-1))
+
+
+def rates_below(margin: ArrayLike, sd: float, rest: ArrayLike, ceiling: float) -> NDArray[np.float64]:
+    """Mean success where tasks harder than a ceiling are lost.
+
+    Args:
+        margin: ``(K,)`` skill minus mean difficulty, logits.
+        sd: standard deviation of difficulty.
+        rest: ``(K,)`` standard deviation of all other latents together.
+        ceiling: above the mean difficulty.
+    """
+    z = normal().values[4::8]
+    inside = sd * z <= ceiling
+    margins = np.asarray(margin, dtype=np.float64)[:, None] - sd * z[inside]
+    chance = success_rates(margins, np.asarray(rest, dtype=np.float64)[:, None])
+    return np.asarray(chance.sum(axis=1) / z.size)
 
 
 def success_probability(margin: float) -> float:
