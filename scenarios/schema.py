@@ -357,6 +357,7 @@ class RouterScenario(Scenario):
     @model_validator(mode="after")
     def _fits_together(self) -> RouterScenario:
         self._check_judges()
+        self._check_quality()
         for name, entry in self.portfolio.items():
             if name in _RESERVED:
                 raise ValueError(f"portfolio.{name}: this name is reserved; not allowed: {', '.join(_RESERVED)}")
@@ -381,6 +382,12 @@ class RouterScenario(Scenario):
                     f"got {sorted(entry.skill)}"
                 )
         return self
+
+    def _check_quality(self) -> None:
+        if self.quality is not None and isinstance(self.tasks, ModelTasks) and self.tasks.ceiling is not None:
+            raise ValueError(
+                f"tasks.ceiling: got {self.tasks.ceiling} in a scenario with `quality`; allowed: one of the two"
+            )
 
     def _check_judges(self) -> None:
         if self.judge is not None and self.judges is not None:
