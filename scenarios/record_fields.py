@@ -6,11 +6,12 @@ field, version), so any rows can be made alone, in any order, with the same resu
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Self
 
 import numpy as np
 from numpy.typing import NDArray
 
+from ..errors import RecordError
 from ..faults.cells import FieldType
 from .record_pools import Mixed, pool
 
@@ -38,11 +39,30 @@ class FieldValues:
         self.kind = kind
         self.name = name
         self.spec = spec
-        self.stream = f"{name}."
+        self._filled = False
         self.setup()
 
     def setup(self) -> None:
-        """Prepare pools and tables, once."""
+        """Prepare what is cheap, when the kind is first asked for."""
+
+    def fill(self) -> None:
+        """Make what takes time, such as pools, when a value is first asked for."""
+
+    def ready(self) -> Self:
+        """Return the generator with its pools made.
+
+        Raises:
+            RecordError: if Faker does not have what the schema asks for.
+        """
+        if not self._filled:
+            try:
+                self.fill()
+            except RecordError as error:
+                schema = self.source.schema
+                place = f"{schema.path or schema.name}: kinds.{self.kind}.fields.{self.name}"
+                raise RecordError(f"{place}.{error}") from None
+            self._filled = True
+        return self
 
     def values(self, block: Block) -> Values:
         """Return the ``(m,)`` values of a block: text, numbers or dates."""

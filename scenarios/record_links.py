@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from ..faults.cells import FieldType
 from .record_codes import Permutation, zero_padded
+from .record_facts import field_type
 from .record_fields import I64, FieldValues, Values
 from .record_schema import GROUP
 
@@ -69,10 +70,14 @@ class Copy(FieldValues):
     """A field of a referenced record."""
 
     def setup(self) -> None:
-        """Prepare pools and tables."""
+        """Take over what the original holds."""
+        self.type = field_type(self.source.schema, self.kind, self.name)
+
+    @property
+    def original(self) -> FieldValues:
+        """The field that is copied."""
         kind, _, name = self.spec.of.partition(".")
-        self.original = self.source.fields_of_kind(kind)[name]
-        self.type = self.original.type
+        return self.source.fields_of_kind(kind)[name]
 
     def values(self, block: Block) -> Values:
         """Return the values of a block."""

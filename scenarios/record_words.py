@@ -19,8 +19,8 @@ if TYPE_CHECKING:
 class Faked(FieldValues):
     """Values from a Faker pool."""
 
-    def setup(self) -> None:
-        """Prepare pools and tables."""
+    def fill(self) -> None:
+        """Make the pools."""
         self.pool = self.mixed(self.spec.provider, self.spec.pool, self.spec.arguments)
 
     def index(self, block: Block) -> I64:
@@ -41,8 +41,8 @@ class Faked(FieldValues):
 class FullName(FieldValues):
     """First and last name in the order of the locale."""
 
-    def setup(self) -> None:
-        """Prepare pools and tables."""
+    def fill(self) -> None:
+        """Make the pools."""
         size, locales = self.spec.pool, self.source.locales
         first = [pool(locale, "first_name", size) for locale in locales]
         last = [pool(locale, "last_name", size) for locale in locales]
@@ -60,8 +60,8 @@ class FullName(FieldValues):
 class Street(FieldValues):
     """Street and house number in the order of the locale."""
 
-    def setup(self) -> None:
-        """Prepare pools and tables."""
+    def fill(self) -> None:
+        """Make the pools."""
         locales = self.source.locales
         streets = [pool(locale, "street_name", self.spec.pool) for locale in locales]
         numbers = np.array([str(n) for n in range(1, 200)], dtype=object)
@@ -82,9 +82,9 @@ class Street(FieldValues):
 class Address(Street):
     """Street, house number, postcode and city on one line."""
 
-    def setup(self) -> None:
-        """Prepare pools and tables."""
-        super().setup()
+    def fill(self) -> None:
+        """Make the pools."""
+        super().fill()
         size, locales = self.spec.pool, self.source.locales
         # postcode and city are joined beforehand: they are one choice of size * size
         self.post = Mixed([", " + pool(locale, "postcode", size) + " " for locale in locales])
@@ -103,11 +103,11 @@ class Email(FieldValues):
     type = FieldType.EMAIL
     digits = 8
 
-    def setup(self) -> None:
-        """Prepare pools and tables."""
+    def fill(self) -> None:
+        """Make the pools."""
         fields = self.source.fields_of_kind(self.kind)
-        made_of = [fields[name] for name in self.spec.of]
-        self.parts = [(part, part.slugs()) for part in made_of if isinstance(part, Faked)]
+        made_of = [part.ready() for name in self.spec.of if isinstance(part := fields[name], Faked)]
+        self.parts = [(part, part.slugs()) for part in made_of]
         self.users = None if self.parts else self.mixed("user_name", 1000)
         name = f"email.{self.source.schema.name}.{self.kind}.{self.name}"
         self.permutation = Permutation(name, self.source.seed, 10**self.digits)
@@ -131,8 +131,8 @@ class Phone(FieldValues):
 
     type = FieldType.PHONE
 
-    def setup(self) -> None:
-        """Prepare pools and tables."""
+    def fill(self) -> None:
+        """Make the pools."""
         self.codes = np.array([f"+{calling_code(locale)}-" for locale in self.source.locales], dtype=object)
 
     def values(self, block: Block) -> Values:

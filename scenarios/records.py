@@ -93,7 +93,7 @@ class Block:
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """The values of a field."""
-        return self.once(name, lambda: self.source.fields_of_kind(self.kind)[name].values(self))
+        return self.once(name, lambda: self.source.fields_of_kind(self.kind)[name].ready().values(self))
 
     def text(self, name: str) -> Texts:
         """The values of a field as they stand in a file."""
@@ -124,7 +124,8 @@ class RecordSource:
         locale: Faker locales to use instead of the schema's: a name, or the share of each.
 
     Raises:
-        RecordError: if the schema, a locale or a Faker provider is not valid.
+        RecordError: if the schema or a locale is not valid. A Faker provider is asked for when a value of its
+            field is.
 
     >>> source = RecordSource("commerce", seed=7)
     >>> order = source.record("order", 0)
@@ -156,10 +157,10 @@ class RecordSource:
     # ------------------------------------------------------------ parts
 
     def fields_of_kind(self, kind: str) -> dict[str, FieldValues]:
-        """Return the generators of a kind's fields, in the order of the schema; pools are made now.
+        """Return the generators of a kind's fields, in the order of the schema.
 
         Raises:
-            RecordError: if there is no such kind, or a Faker provider is not valid.
+            RecordError: if there is no such kind.
         """
         if kind not in self._fields:
             spec = self.schema.kinds.get(kind)
@@ -169,15 +170,8 @@ class RecordSource:
                     f"{self.schema.name}: no kind {kind!r}{near(kind, self.schema.kinds)}; allowed: {allowed}"
                 )
             made = self._fields[kind] = {}
-            # what an address is made of has to be there before it
-            for name, field in sorted(spec.fields.items(), key=lambda item: item[1].type == "email"):
-                try:
-                    made[name] = GENERATORS[type(field)](self, kind, name, field)
-                except RecordError as error:
-                    raise RecordError(
-                        f"{self.schema.path or self.schema.name}: kinds.{kind}.fields.{name}.{error}"
-                    ) from None
-            self._fields[kind] = {name: made[name] for name in spec.fields}
+            for name, field in spec.fields.items():
+                made[name] = GENERATORS[type(field)](self, kind, name, field)
         return self._fields[kind]
 
     def keys(self, kind: str, rows: I64) -> U64:
