@@ -134,10 +134,12 @@ class ModelTasks(_Part):
         1.0, description="sd of the noisy difficulty estimate shown before any call; null shows none"
     )
     ceiling: Number | None = Field(
-        None, description="difficulty from which every answer is wrong, logits; null is no such task"
+        None, description="difficulty from which every answer is wrong, logits; null is no such task", exclude_if=_none
     )
     effort: Effort | None = Field(
-        None, description="how alike calls on one task are in cost and time; null draws every call apart"
+        None,
+        description="how alike calls on one task are in cost and time; null draws every call apart",
+        exclude_if=_none,
     )
 
     @model_validator(mode="after")
@@ -181,9 +183,13 @@ class Configuration(_Part):
         4, description="calls of it in one episode at most"
     )
     latent_sd: NonNegative | None = Field(
-        None, description="sd of what it keeps on one task, logits; null takes tasks.configuration_sd"
+        None,
+        description="sd of what it keeps on one task, logits; null takes tasks.configuration_sd",
+        exclude_if=_none,
     )
-    wrong: Wrong | None = Field(None, description="what sets wrong answers apart, see below; null is nothing")
+    wrong: Wrong | None = Field(
+        None, description="what sets wrong answers apart, see below; null is nothing", exclude_if=_none
+    )
 
 
 class Judge(_Part):
