@@ -24,11 +24,15 @@ def any_of(table: NDArray[np.bool_]) -> NDArray[np.bool_]:
     return out
 
 
-def sum_of(table: NDArray[Any]) -> NDArray[np.int64]:
-    """Return the ``(n,)`` sums of ``(n, k)`` integers or booleans."""
+def _dtype(table: NDArray[Any]) -> np.dtype[Any]:
+    return np.dtype(np.int64) if table.dtype == np.bool_ else table.dtype
+
+
+def sum_of(table: NDArray[Any]) -> NDArray[Any]:
+    """Return the ``(n,)`` sums of ``(n, k)`` booleans, or of integers in their own type."""
     if len(table) < _FEW:
-        return table.sum(axis=1, dtype=np.int64)
-    out = table[:, 0].astype(np.int64)
+        return table.sum(axis=1, dtype=_dtype(table))
+    out = table[:, 0].astype(_dtype(table))
     for column in range(1, table.shape[1]):
         out += table[:, column]
     return out

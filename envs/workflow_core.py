@@ -108,7 +108,7 @@ class WorkflowCore(WorkflowLearning):
         self._bind_records(lanes, keys)
         if self.plan is not None:
             self.plan.reset(lanes, keys)
-        self._move_cursor()
+        self._start_cursor(lanes)
         if lanes.size == self.num_lanes:
             self._allowed = self.view.legal(None)
         else:
@@ -232,9 +232,9 @@ class WorkflowCore(WorkflowLearning):
         self.reasoner[rows] = np.where(thinker > 0, thinker, self.reasoner.take(rows))
         self._pass_time(rows, kind, step, calls, extra, wait)
         self._learn(rows, kind, step, record, calls, keeps, u[:, 6])
+        self._pay(rows, calls.cost_usd + extra)
         if self._tells(rows):
             self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
-        self._pay(rows, calls.cost_usd + extra)
 
     def _step_of(self, rows: I64, kind: I64) -> I64:
         """The step that each call is about: the current one, unless something is to be read back or undone."""

@@ -226,13 +226,15 @@ class WorkflowState(LaneCore):
             np.array([*(step.idempotency == word for step in steps), False]) for word in ("key", "natural")
         )
         self.compensable = np.array([*(step.compensable for step in steps), False])
-        self.before = np.zeros(t + 1, np.int64)
-        self._bit = np.int64(1) << np.arange(t)
+        word = np.uint8 if t <= 8 else np.uint32  # room for one bit per step
+        self.before = np.zeros(t + 1, word)
+        self._bit = (1 << np.arange(t)).astype(word)
         self.sources = np.zeros((t + 1, t + 1), np.bool_)  # steps that read, whose result a step builds on
         for i, step in enumerate(steps):
             for other in step.after:
-                self.before[i] |= 1 << column[other]
+                self.before[i] |= self._bit[column[other]]
                 self.sources[i, column[other]] = not self.writes[column[other]]
+        self._first_ready = self.before[:t] == 0
         goal = set(spec.goal_steps)
         self.goal = np.array([*(name in goal for name in self.step_names), False])
         self.condition = np.array(
@@ -391,8 +393,10 @@ class WorkflowState(LaneCore):
         belief = self.belief[:, : self.num_steps]
         done = belief == DONE
         done |= belief == SKIPPED
-        bits = sum_of(done * self._bit)[:, None]
-        ready = (self.before[: self.num_steps] & ~bits) == 0
+        bits = done[:, 0] * self._bit[0]
+        for step in range(1, self.num_steps):
+            bits |= done[:, step] * self._bit[step]
+        ready = (self.before[: self.num_steps] & ~bits[:, None]) == 0
         ready &= ~done
         ready &= belief != IN_FLIGHT
         self.ready, self.ready_count = ready, sum_of(ready)
@@ -428,6 +432,12 @@ class WorkflowState(LaneCore):
         stays &= self.cursor < t
         if not stays.all():
             self._next_step(np.flatnonzero(~stays), 0)
+
+    def _start_cursor(self, lanes: I64) -> None:
+        """Put ``lanes`` at the first step of a fresh episode, in which nothing is believed done."""
+        self.ready[lanes] = self._first_ready
+        self.ready_count[lanes] = np.count_nonzero(self._first_ready)
+        self.cursor[lanes] = self._first_ready.argmax()
 
     def _next_step(self, rows: I64, ahead: int) -> None:
         """Put the cursor on the next ready step, from ``ahead`` places after the present one; T if there is none."""
