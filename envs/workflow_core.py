@@ -234,7 +234,8 @@ class WorkflowCore(WorkflowLearning):
         slip &= writes
         need = self.needs.take(step, axis=0)
         old = self._old(rows)
-        stale = (self.reads.take(step, axis=0) & old).any(axis=1) & writes
+        # a read asks the service as it is now; a write goes against the version that the agent has read
+        stale = (self.reads.take(step, axis=0) & old).any(axis=1) & writes & self.writes.take(step)
         wrong = need & self.wrong.take(rows, axis=0)
         broken = (wrong & self.visible.take(rows, axis=0)).any(axis=1) & writes
         data = wrong.any(axis=1) & writes

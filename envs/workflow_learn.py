@@ -170,8 +170,7 @@ class WorkflowLearning(WorkflowState):
         snapshot[cell] = version.take(cell)
         order = self.read_order.take(rows, axis=0)
         self.read_order.reshape(-1)[cell] = order.max(axis=1) + 1
-        self.changed[rows] &= ~self.reads.T.take(record, axis=0)
-        self.messages[rows] = 0
+        self._hear_changes(rows, self.changed.take(rows, axis=0) & self.reads.T.take(record, axis=0))
 
     def _field_draws(self, streams: NDArray[np.uint64], rows: I64) -> F64:
         """One number per field of each lane: a second look at one version of a record sees the same."""
@@ -205,7 +204,7 @@ class WorkflowLearning(WorkflowState):
         self.wrong[rows] = wrong & ~(worked & mended)
 
     def _learn_clarify(self, rows: I64, step: I64) -> None:
-        """Ask the requester: the flagged fields of the step, and whether anything has changed."""
+        """Ask the requester: the flagged fields of the step, and whether anything at all has changed."""
         u = self._field_draws(self._knows[0], rows)
         known = self.known.take(rows, axis=0)
         asked = self.needs.take(step, axis=0) & _is_flagged(known)
@@ -213,18 +212,22 @@ class WorkflowLearning(WorkflowState):
         told = asked & (u < self.spec.requester.knows)
         self.known[rows] = np.where(told, Known.REPAIRED, known)
         self.wrong[rows] &= ~told
-        self.changed[rows, step] = False
+        self._hear_changes(rows, self.changed.take(rows, axis=0))
+
+    def _hear_changes(self, rows: I64, heard: Bools) -> None:
+        """Learn what has changed about ``(n, W)`` steps: what was done the old way is in doubt."""
         self.messages[rows] = 0
+        self.changed[rows] &= ~heard
+        self.verified[rows] &= ~heard
 
     # ---------------------------------------------------------------- steps and session
 
     def _learn_verify(self, rows: I64, step: I64) -> None:
-        """Read back what stands, and compare it with what the agent holds by now."""
+        """Read back what stands, and compare it with what the agent holds and with the versions of today."""
         count, stray = at(self.applied, rows, step), at(self.stray, rows, step)
         bad = at(self.bad, rows, step)
         need = self.needs.take(step, axis=0)
-        old = self._old(rows).take(self.record_of, axis=1)
-        holds = ~(need & (self.wrong.take(rows, axis=0) | old)).any(axis=1)
+        holds = ~(need & self.wrong.take(rows, axis=0)).any(axis=1)
         holds &= ~at(self.changed, rows, step) & ~self._misled(rows, step)
         amiss = (bad == SLIPPED) | ((bad != 0) & holds)
         amiss &= (count > 0) & self.writes.take(step)
@@ -237,6 +240,15 @@ class WorkflowLearning(WorkflowState):
         self.excess.reshape(-1)[cell] = np.where(self.writes.take(step), excess, 0)
         if self.decision_names and good.any():
             self._hear_decisions(rows[good], step[good])
+        self._forget(rows, self._old(rows) & self.reads.take(step, axis=0))
+
+    def _forget(self, rows: I64, old: Bools) -> None:
+        """Take note that ``(n, R)`` records have moved on: their fields must be read again."""
+        if not old.any():
+            return
+        self.known[rows] = np.where(old.take(self.record_of, axis=1), Known.UNSEEN, self.known.take(rows, axis=0))
+        for array in (self.snapshot, self.read_order):
+            array[rows] = np.where(old, -1, array.take(rows, axis=0))
 
     def _misled(self, rows: I64, step: I64) -> Bools:
         """Whether a step builds on a read that was made with wrong data."""
@@ -256,21 +268,14 @@ class WorkflowLearning(WorkflowState):
         self.excess.reshape(-1)[cell] = 0
 
     def _learn_resync(self, rows: I64) -> None:
-        """Set up the session anew: own customer, no drafts, present interface, empty context, known versions.
-
-        Fields of records that have moved on must be read again, and so must what was found out from them.
-        """
+        """Set up the session anew: own customer, no drafts, present interface, empty context, known versions."""
         self.foreign[rows] = False
         self.draft[rows] = False
         self.renamed[rows] = False
         self.context[rows] = 0.0
         self.synced_at[rows] = self.clock[rows]
         old = self._old(rows)
-        self.known[rows] = np.where(old.take(self.record_of, axis=1), Known.UNSEEN, self.known.take(rows, axis=0))
-        again = (old[:, None, :] & self.reads).any(axis=2) & ~self.writes
-        self.belief[rows] = np.where(again, Belief.TODO, self.belief.take(rows, axis=0))
-        for array in (self.snapshot, self.read_order):
-            array[rows] = np.where(old, -1, array.take(rows, axis=0))
+        self._forget(rows, old)
 
     def _tell(self, kind: Kind, step: int, record: int, status: Status) -> None:
         """Write a line about lane 0's call."""
