@@ -5,7 +5,6 @@ Exit status: 0 when all went well, 1 when something ran and failed, 2 when the i
 
 from __future__ import annotations
 
-import difflib
 import json
 import sys
 from dataclasses import fields, replace
@@ -18,8 +17,10 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_options import curriculum_options, ppo_config
 from .cli_records import app as records_app
 from .cli_report import app as report_app
+from .cli_robustness import app as robustness_app
 from .cli_runs import app as runs_app
 from .cli_studies import app as studies_app
 from .errors import BrownoutError, PolicyError, WorkerError
@@ -39,6 +40,7 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
+app.add_typer(robustness_app)
 app.add_typer(records_app)
 app.add_typer(report_app)
 app.add_typer(studies_app)
@@ -204,12 +206,11 @@ def train(
     Runs in this process; --seeds, --sweep, --workers and --collectors use Ray. Ctrl-C keeps a checkpoint.
     """
     from .trainers.api import train as run
-    from .trainers.ppo import PPOConfig
 
     loaded = _load(scenario, overrides)
-    config = replace(PPOConfig(), **_options(option or [], PPOConfig)) if option else PPOConfig()
+    config = ppo_config(option)
     for part in curriculum or []:
-        config = replace(config, **_curriculum(part))
+        config = replace(config, **curriculum_options(part))
     folder = folder or Path("runs") / loaded.name
     result = run(
         loaded, steps=steps, seed=seed, profile=profile, intensity=intensity, out=folder, resume=resume, config=config,
@@ -234,43 +235,6 @@ def train(
         _print_json({"steps": result.steps, "seconds": result.seconds, "out": str(folder)})
     if result.interrupted:
         raise typer.Exit(1)
-
-
-def _curriculum(text: str) -> dict[str, Any]:
-    """Read one ``--curriculum``: an assignment or a YAML file."""
-    from .trainers.curriculum import SCHEDULES, read_curriculum
-
-    name, sign, value = text.partition("=")
-    if not sign:
-        return read_curriculum(text)
-    number = value if name in (*SCHEDULES, "replay_score") else yaml.safe_load(value)
-    return read_curriculum({name: number})
-
-
-def _options(assignments: list[str], config: type) -> dict[str, Any]:
-    words = {f.name for f in fields(config) if f.type == "str"}
-    known = sorted({f.name for f in fields(config)} - {"steps", "seed"})  # these have a flag of their own
-    values: dict[str, Any] = {}
-    for assignment in assignments:
-        name, sign, text = assignment.partition("=")
-        if name in ("steps", "seed"):
-            raise PolicyError(f"--option {assignment!r}: use --{name}")
-        if not sign or name not in known:
-            near = difflib.get_close_matches(name, known, n=1, cutoff=0.5)
-            hint = f" (did you mean {near[0]!r}?)" if near and name not in known else ""
-            what = "write NAME=VALUE" if name in known else f"no option {name!r}{hint}"
-            raise PolicyError(f"--option {assignment!r}: {what}; names: {', '.join(known)}")
-        if name in words:
-            values[name] = text
-            continue
-        try:
-            value = yaml.safe_load(text)
-            # YAML reads 1e-3 as text; none is what people write for YAML's null
-            value = (None if value.lower() == "none" else float(value)) if isinstance(value, str) else value
-        except (yaml.YAMLError, ValueError):
-            raise PolicyError(f"--option {assignment!r}: {text!r} is not a number or list of numbers") from None
-        values[name] = tuple(value) if isinstance(value, list) else value
-    return values
 
 
 @app.command("options")

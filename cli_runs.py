@@ -145,6 +145,13 @@ def crossval(
             cells = (_pm(e, empty="not by both") for e in (gap.aiq, gap.success_at_cost, gap.cost_at_success))
             shown.add_row(f"{gap.method} - {gap.reference}", *cells)
         out.print(shown)
+    if result.foresight is not None:
+        without, context, gain = result.foresight
+        out.print(
+            "Simulators on held-out queries, log-likelihood per run after a wrong answer: "
+            f"{_pm(without)}; knowing its cost and time {_pm(context)}, ahead by {_pm(gain)}.",
+            highlight=False, markup=False,
+        )  # fmt: skip
     out.print(
         f"Best single configuration: {result.best}. Kept most often: {', '.join(list(result.portfolios)[:6])}. "
         "Intervals: 95 %, bootstrap over queries.",

@@ -1,7 +1,6 @@
 """What a curriculum brings: plain training under production faults beside schedules and replay, at equal steps.
 
-    python benchmarks/curriculum.py [--scenario support-desk] [--steps 600000] [--seeds 3] [--only plain,replay]
-    [--json]
+    python benchmarks/curriculum.py [--scenario support-desk] [--steps 600000] [--seeds 3] [--json]
 
 Every arm trains with the same options, steps and seeds, and its best policy (chosen on held-out episodes of the
 training split, under production faults) plays the same held-out episodes in every profile. The difference to plain

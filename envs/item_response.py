@@ -35,7 +35,7 @@ from numpy.typing import NDArray
 
 from ..errors import PolicyError
 from ..rewards import WeightedSum
-from ..scenarios.schema import ModelTasks
+from ..scenarios.schema import Judge, ModelTasks, Person
 from .quantiles import QuantileTable, logistic, normal
 from .router_core import RouterCore
 from .sequential import MAX_STATES
@@ -68,7 +68,7 @@ class ItemResponse:
         skill: ``(K, C)`` skill, logits.
         family: ``(K,)`` number of each configuration's family.
         family_sd: standard deviation of the family latent.
-        configuration_sd: standard deviation of the configuration latent.
+        configuration_sd: ``(K,)`` standard deviation of each configuration's latent.
         hint_sd: noise of the hint; None for no hint.
         calls: ``(K,)`` calls of each configuration at most.
         max_calls: calls in all at most.
@@ -88,7 +88,7 @@ class ItemResponse:
     skill: F64
     family: I64
     family_sd: float
-    configuration_sd: float
+    configuration_sd: F64
     hint_sd: float | None
     calls: I64
     max_calls: int
@@ -144,6 +144,40 @@ def limits_bind(core: RouterCore, calls: int) -> str | None:
     return None
 
 
+def _refusal(core: RouterCore, reason: str) -> PolicyError:
+    return PolicyError(f"{core.scenario.name}, profile {core.profile}: no exact optimum: {reason}")
+
+
+def _obstacle(core: RouterCore) -> str | None:
+    """What else is in a scenario with modelled tasks that makes the dynamic programme inexact, if anything."""
+    spec = core.spec
+    assert isinstance(spec.tasks, ModelTasks)
+    if core.plan is not None:
+        return "faults can strike; take the profile clean or intensity 0"
+    if spec.repair is not None:
+        return "repair: answers can be repaired"
+    if spec.quality is not None:
+        return "quality: answers are not just right or wrong"
+    if spec.judges is not None:
+        return "judges: there are several"
+    if spec.judge is not None and spec.judge.correlation > 0.0 and spec.judge.false_positive > 0.0:
+        return "judge.correlation: verdicts on like answers are alike"
+    if spec.tasks.ceiling is not None:
+        return "tasks.ceiling: some tasks are beyond every configuration"
+    if spec.tasks.effort is not None:
+        return "tasks.effort: what a call costs tells of the next one"
+    for name, entry in spec.portfolio.items():
+        if entry.wrong is not None:
+            return f"portfolio.{name}.wrong: what a call costs tells whether it is right"
+    for name in core.preference_source.sampled:
+        return f"preferences.{name} is drawn per episode"
+    per_s = next(column.low for column in core.preference_source.columns if column.name == "per_s")
+    instant = spec.judge is None or spec.judge.latency_s.table().high == 0.0
+    if per_s > 0.0 and not (spec.limits.max_parallel == 1 and instant):
+        return "reward.per_s: time has a price, so calls side by side may beat any sequence"
+    return None
+
+
 def item_response_of(core: RouterCore) -> ItemResponse:
     """The problem that a core's scenario and profile pose.
 
@@ -151,73 +185,52 @@ def item_response_of(core: RouterCore) -> ItemResponse:
         PolicyError: with the reason, where dynamic programming would not be exact.
     """
     spec, reward = core.spec, core.reward_function
-    tasks, judge = spec.tasks, spec.judge
-
-    def refuse(reason: str) -> PolicyError:
-        return PolicyError(f"{core.scenario.name}, profile {core.profile}: no exact optimum: {reason}")
-
+    tasks, judge, person = spec.tasks, spec.judge, spec.person
     if not isinstance(tasks, ModelTasks):
-        raise refuse("tasks come from a table")
+        raise _refusal(core, "tasks come from a table")
     if not isinstance(reward, WeightedSum):
-        raise refuse("reward.kind is not weighted-sum")
-    if core.plan is not None:
-        raise refuse("faults can strike; take the profile clean or intensity 0")
-    if spec.repair is not None:
-        raise refuse("repair: answers can be repaired")
-    sampled = core.preference_source.sampled
-    if sampled:
-        raise refuse(f"preferences.{sampled[0]} is drawn per episode")
+        raise _refusal(core, "reward.kind is not weighted-sum")
+    entries = list(spec.portfolio.values())
+    calls = np.array([entry.max_calls for entry in entries], dtype=np.int64)
+    most = min(core.max_calls, int(calls.sum()))
+    reason = _obstacle(core) or limits_bind(core, most)
+    if reason is not None:
+        raise _refusal(core, reason)
     given = {column.name: column.low for column in core.preference_source.columns}
     per_usd, per_s = given["per_usd"], given["per_s"]
-    instant = judge is None or judge.latency_s.table().high == 0.0
-    if per_s > 0.0 and not (spec.limits.max_parallel == 1 and instant):
-        raise refuse("reward.per_s: time has a price, so calls side by side may beat any sequence")
-    calls = np.array([entry.max_calls for entry in spec.portfolio.values()], dtype=np.int64)
-    most = min(core.max_calls, int(calls.sum()))
-    bound = limits_bind(core, most)
-    if bound is not None:
-        raise refuse(bound)
 
-    def worth(cost: float, seconds: float) -> float:
-        return per_usd * cost + per_s * seconds
+    def price(service: Judge | Person) -> float:
+        return per_usd * service.cost_usd.table().mean + per_s * service.latency_s.table().mean
 
-    def skills(name: str) -> list[float]:
-        skill = spec.portfolio[name].skill
-        return [float(skill[c] if isinstance(skill, dict) else skill) for c in tasks.classes]
-
-    person = spec.person
-    handoff = -np.inf
-    if person is not None:
-        handoff = reward.handoff * person.accuracy - worth(person.cost_usd.table().mean, person.latency_s.table().mean)
     share = np.array(list(tasks.classes.values()))
     problem = ItemResponse(
         share=share / share.sum(),
         mean=np.array([tasks.difficulty[c][0] for c in tasks.classes]),
         sd=np.array([tasks.difficulty[c][1] for c in tasks.classes]),
-        skill=np.array([skills(name) for name in core.config_names]),
+        skill=np.array(
+            [[e.skill[c] if isinstance(e.skill, dict) else e.skill for c in tasks.classes] for e in entries]
+        ),
         family=core.family_of,
         family_sd=tasks.family_sd,
-        configuration_sd=tasks.configuration_sd,
+        configuration_sd=np.array([tasks.configuration_sd if e.latent_sd is None else e.latent_sd for e in entries]),
         hint_sd=tasks.hint_sd,
         calls=np.minimum(calls, most),
         max_calls=most,
         price=per_usd * core.source.expected_cost + per_s * core.source.expected_latency,
-        judge=None if judge is None else worth(judge.cost_usd.table().mean, judge.latency_s.table().mean),
+        judge=None if judge is None else price(judge),
         true_positive=0.0 if judge is None else judge.true_positive,
         false_positive=0.0 if judge is None else judge.false_positive,
         right=reward.accuracy,
         wrong=reward.wrong_answer,
-        handoff=handoff,
+        handoff=-np.inf if person is None else reward.handoff * person.accuracy - price(person),
         strength=core.strength,
     )
     if problem.true_positive == problem.false_positive:
         problem = problem.without_judge()  # verdicts are noise
     errs = problem.judge is not None and not (problem.sure and problem.true_positive == 1.0)
     if errs and len(set(problem.strength.tolist())) < len(calls):
-        raise refuse("two configurations have the same strength, so the order of calls decides which answer is best")
-    states = prod(problem.symbols)
-    if states > MAX_STATES:
-        raise refuse(f"{states} states; allowed: {MAX_STATES}. Fewer configurations or max_calls give fewer")
+        reason = "two configurations have the same strength, so the order of calls decides which answer is best"
+        raise _refusal(core, reason)
     return problem
 
 
@@ -325,7 +338,7 @@ def _histories(calls: int, sure: bool) -> I64:
 
 def _masses(problem: ItemResponse, states: States, c: int, difficulty: F64, weights: F64, grid: Grid) -> F64:
     """``(S, H)`` mass of every state in class ``c`` together with every bin of the hint."""
-    z, z_weight = gauss_nodes(grid.latent) if problem.configuration_sd else (np.zeros(1), np.ones(1))
+    z, z_weight = gauss_nodes(grid.latent) if problem.configuration_sd.any() else (np.zeros(1), np.ones(1))
     y, y_weight = gauss_nodes(grid.latent) if problem.family_sd else (np.zeros(1), np.ones(1))
     tables, index = [], []
     for name in np.unique(problem.family):
@@ -333,7 +346,7 @@ def _masses(problem: ItemResponse, states: States, c: int, difficulty: F64, weig
         parts = []
         for k in members:
             margin = problem.skill[k, c] - difficulty[:, None] + problem.family_sd * y
-            margin = margin[:, :, None] + problem.configuration_sd * z
+            margin = margin[:, :, None] + problem.configuration_sd[k] * z
             chance = 1.0 - cumulative(logistic(), -margin)
             accept = problem.false_positive + (problem.true_positive - problem.false_positive) * chance
             rows = [((1.0 - accept) ** r * accept**a) @ z_weight for r, a in states.histories[k]]
@@ -506,6 +519,9 @@ def optimum_of(core: RouterCore) -> Optimum:
         PolicyError: with the reason, where it cannot be computed exactly.
     """
     problem = item_response_of(core)
+    states = prod(problem.symbols)
+    if states > MAX_STATES:
+        raise _refusal(core, f"{states} states; allowed: {MAX_STATES}. Fewer configurations or max_calls give fewer")
     key = (core.scenario.hash, core.max_steps, core.max_calls)
     if key not in _SOLVED:
         while len(_SOLVED) >= 16:

@@ -155,7 +155,9 @@ class WavePlanPolicy:
         if not isinstance(spec.tasks, TableTasks):
             reason = "tasks come from a model"
         elif spec.judge is None:
-            reason = "there is no judge to tell failures"
+            reason = "there is no judge to tell failures" if spec.judges is None else "there are several judges"
+        elif spec.quality is not None:
+            reason = "quality: answers are not just right or wrong"
         elif not isinstance(reward, WeightedSum):
             reason = "reward.kind is not weighted-sum"
         elif sampled:

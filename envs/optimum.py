@@ -16,9 +16,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import PolicyError
-from ..rewards import WeightedSum
-from ..scenarios.schema import ModelTasks, success_probability
-from .item_response import limits_bind, optimum_of
+from ..scenarios.schema import success_probability
+from .item_response import item_response_of, optimum_of
 from .lanes import LaneCore
 from .router_core import RouterCore
 
@@ -68,33 +67,21 @@ def boxes_of(core: LaneCore) -> Boxes | None:
     """The boxes that a core's scenario amounts to, or None when it is not that problem.
 
     It is when tasks are one class of fixed difficulty without latents, each configuration can be called
-    once, the judge is perfect, free and instant, nothing else is of use, limits do not bind and no fault
-    can strike.
+    once, the judge is perfect and free, nobody can take over, and nothing else makes the optimum unknown.
     """
     if not isinstance(core, RouterCore):
         return None
-    spec = core.spec
-    tasks, judge, reward = spec.tasks, spec.judge, core.reward_function
-    if not (isinstance(tasks, ModelTasks) and isinstance(reward, WeightedSum) and judge is not None):
+    try:
+        problem = item_response_of(core)
+    except PolicyError:
         return None
-    fixed = len(tasks.classes) == 1 and not (tasks.family_sd or tasks.configuration_sd)
-    (mean, sd), *_ = tasks.difficulty.values()
-    perfect = judge.true_positive == 1.0 and judge.false_positive == 0.0
-    free = judge.cost_usd.table().high == 0.0 and judge.latency_s.table().high == 0.0
-    once = all(entry.max_calls == 1 for entry in spec.portfolio.values())
-    alone = spec.person is None and spec.repair is None and spec.quality is None and core.plan is None
-    preference = {column.name: column for column in core.preference_source.columns}
-    known = not any(column.sampled for column in preference.values())
-    loose = core.max_calls >= core.num_configs and limits_bind(core, core.num_configs) is None
-    if not (fixed and sd == 0.0 and perfect and free and once and alone and known and loose):
+    fixed = len(problem.share) == 1 and not (problem.sd.any() or problem.family_sd or problem.configuration_sd.any())
+    free = problem.judge == 0.0 and problem.true_positive == 1.0 and problem.false_positive == 0.0
+    once = bool((problem.calls == 1).all()) and problem.max_calls == len(problem.calls)
+    if not (fixed and free and once and np.isneginf(problem.handoff)):
         return None
-    # time must be worthless, or parallel plans may beat every sequential one
-    if preference["per_s"].low != 0.0 or reward.wrong_answer > 0.0:
-        return None
-    (cls,) = tasks.classes
-    skills = [e.skill[cls] if isinstance(e.skill, dict) else e.skill for e in spec.portfolio.values()]
-    chance = np.array([success_probability(float(skill) - mean) for skill in skills])
-    return Boxes(reward.accuracy, chance, preference["per_usd"].low * core.source.expected_cost)
+    chance = np.array([success_probability(float(skill)) for skill in problem.skill[:, 0] - problem.mean[0]])
+    return Boxes(problem.right, chance, problem.price)
 
 
 def ceiling_of(core: LaneCore) -> float | None:

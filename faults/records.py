@@ -182,7 +182,7 @@ class SwappedFields(RecordEffect):
         """Return the fields that have a partner, one of each pair."""
         own = np.arange(len(fields))
         partner = fields.pair
-        mask = mask & (partner != NONE)
+        mask = mask & (partner != NONE) & (partner[partner] == own)
         return mask & ~(mask[partner] & (partner < own))
 
     def strike(self, cells: Struck, draw: CellDraw) -> None:

@@ -2,10 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
-
 from ..errors import RecordError
-from ..faults import FaultPlan, FieldFacts, Fields, FieldType, RecordEffect, Services
+from ..faults import FaultPlan, FieldFacts, Fields, FieldType, Services
 from . import record_schema as rs
 
 REFERENCE_ROWS = 2048
@@ -83,10 +81,10 @@ def profile_names(schema: rs.RecordSchema) -> list[str]:
     return [*names, "hostile"] if "production" in names and "hostile" not in names else names
 
 
-def number_names(schema: rs.RecordSchema, kinds: Iterable[str]) -> list[str]:
-    """Names of the number fields of some kinds, which conditions may read."""
-    found = (n for kind in kinds for n, f in schema.kinds[kind].fields.items() if isinstance(f, rs.NUMBERS))
-    return list(dict.fromkeys(found))
+def number_names(schema: rs.RecordSchema, kind: str) -> list[str]:
+    """Names of a kind's number fields, which conditions may read."""
+    numbers = (FieldType.AMOUNT, FieldType.INTEGER)
+    return [name for name in schema.kinds[kind].fields if field_type(schema, kind, name) in numbers]
 
 
 def check_profiles(schema: rs.RecordSchema) -> None:
@@ -95,9 +93,12 @@ def check_profiles(schema: rs.RecordSchema) -> None:
     Raises:
         FaultError: naming the profile, the fault, and what is allowed.
     """
-    fields = Fields.of(facts_of(schema, kind, name) for kind, spec in schema.kinds.items() for name in spec.fields)
-    names = number_names(schema, schema.kinds)
+    facts = {kind: [facts_of(schema, kind, name) for name in spec.fields] for kind, spec in schema.kinds.items()}
+    whole = Fields.of(fact for group in facts.values() for fact in group)
     for profile, specs in schema.profiles.items():
         plan = FaultPlan.from_specs(specs, f"profiles.{profile}")
-        plan.check(Services((), ()), {"records"}, fields=fields)
-        plan.of(RecordEffect).bind_records(fields, names=names)
+        plan.check(Services((), ()), {"records"}, fields=whole)
+        for kind, group in facts.items():
+            # a condition must be about numbers of every kind that its fault can strike
+            others = [name for name in whole.names if not name.startswith(f"{kind}.")]
+            plan.bind_records(Fields.of(group, others), names=number_names(schema, kind), may_miss=True)

@@ -84,7 +84,18 @@ COMMANDS = {
     ("scenarios", "schema"): ["JSON schema"],
     ("faults",): ["--json"],
     ("options",): ["--json"],
-    ("train",): ["SCENARIO", "--steps", "--resume", "--seeds", "--workers", "--collectors", "--address", "Ctrl-C"],
+    ("train",): [
+        "SCENARIO",
+        "--steps",
+        "--resume",
+        "--seeds",
+        "--workers",
+        "--collectors",
+        "--address",
+        "Ctrl-C",
+        "--curriculum",
+        "--without-faults",
+    ],
     ("evaluate",): [
         "POLICY",
         "baseline:NAME",
@@ -100,8 +111,11 @@ COMMANDS = {
     ("report",): ["RUN", "--out", "--episodes", "--calibration", "--pictures", "self-contained"],
     ("claims",): ["--data", "--out", "--tasks", "--json", "published"],
     ("export",): ["POLICY", "FILE", "ONNX"],
+    ("sensitivity",): ["POLICY", "--scenario", "--by", "--picture", "intensity"],
+    ("ablation",): ["SCENARIO", "--held-out", "--seeds", "--resume"],
+    ("drift",): ["SCENARIO", "--weeks", "--episodes-per-week", "--retrain-steps", "--picture"],
     ("portfolio",): ["TABLE", "--size", "--json"],
-    ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "AIQ"],
+    ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "--methods", "--class-column", "AIQ"],
     ("runtime",): ["POLICY", "--scenario", "--calls", "MODULE:NAME", "--tasks", "--out", "--resume"],
     ("calibrate",): ["TABLE", "--out", "--class-column", "--mapping", "--picture"],
     ("judges",): ["SCENARIO", "--false-positive", "--true-positive", "--steps", "--picture", "--workers"],
@@ -248,7 +262,7 @@ def test_a_round_trip(trained: Path, tmp_path: Path, capsys: pytest.CaptureFixtu
 def test_training_compares_with_every_baseline(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     out = run(capsys, *TRAIN, "--out", str(tmp_path), "--episodes", "20", "--json")
     names = [row["name"] for row in strict(out)["rows"]]
-    rules = [name for name in BASELINES if name not in ("null", "always-escalate")]
+    rules = [name for name in BASELINES if name not in ("null", "always-escalate", "draft-and-repair")]
     assert names == ["trained", *rules, "weitzman", "optimum"]
 
 

@@ -27,6 +27,7 @@ from brownout.envs.quantiles import logistic, normal
 from brownout.envs.router_core import RouterCore
 from brownout.errors import PolicyError
 from brownout.scenarios import load_scenario
+from brownout.scenarios.schema import Configuration, Judge, Limits, ModelTasks, Person, RouterScenario
 from brownout.trainers import statistics
 from brownout.trainers.baselines import applicable_baselines, make_baseline
 from brownout.trainers.evaluation import evaluate, play
@@ -63,7 +64,7 @@ def best_by_enumeration(problem: ItemResponse, grid: Grid) -> float:
                         problem.skill[j, 0]
                         - d
                         + problem.family_sd * ys[0][y[problem.family[j]]]
-                        + problem.configuration_sd * zs[0][z[j]]
+                        + problem.configuration_sd[j] * zs[0][z[j]]
                         for j in range(k)
                     ]
                 )
@@ -119,7 +120,7 @@ def problem_of_seed(seed: int) -> ItemResponse:
     t, f = [(1.0, 0.0), (0.9, 0.0), (1.0, 0.3), (0.9, 0.2), (0.75, 0.35), (0.3, 0.6)][seed % 6]
     return ItemResponse(
         share=np.ones(1), mean=np.zeros(1), sd=np.array([rng.uniform(0.3, 1.5)]), skill=rng.uniform(-1, 2, (2, 1)),
-        family=np.array([0, seed % 2]), family_sd=rng.uniform(0.1, 1.5), configuration_sd=rng.uniform(0.1, 2.0),
+        family=np.array([0, seed % 2]), family_sd=rng.uniform(0.1, 1.5), configuration_sd=rng.uniform(0.1, 2.0, 2),
         hint_sd=None, calls=np.array([2, 2]), max_calls=3 + seed % 2, price=rng.uniform(0.0, 0.15, 2),
         judge=None if seed % 11 == 10 else float(rng.uniform(0.0, 0.1)), true_positive=t, false_positive=f,
         right=1.0, wrong=-float(rng.uniform(0.0, 3.0)), handoff=[-np.inf, 0.1, 0.4][seed % 3],
@@ -149,8 +150,9 @@ def one_call(judge: float | None, t: float = 1.0, f: float = 0.0, wrong: float =
     """One call of a free configuration that is right in half of all tasks, as far as anybody can know."""
     return ItemResponse(
         share=np.ones(1), mean=np.zeros(1), sd=np.zeros(1), skill=np.zeros((1, 1)), family=np.zeros(1, int),
-        family_sd=0.0, configuration_sd=0.0, hint_sd=None, calls=np.ones(1, int), max_calls=1, price=np.zeros(1),
-        judge=judge, true_positive=t, false_positive=f, right=1.0, wrong=wrong, handoff=-np.inf, strength=np.ones(1),
+        family_sd=0.0, configuration_sd=np.zeros(1), hint_sd=None, calls=np.ones(1, int), max_calls=1,
+        price=np.zeros(1), judge=judge, true_positive=t, false_positive=f, right=1.0, wrong=wrong, handoff=-np.inf,
+        strength=np.ones(1),
     )  # fmt: skip
 
 
@@ -237,6 +239,10 @@ def test_correlated_repeats_are_worth_less_than_fresh_draws() -> None:
         ("limits.max_steps=18", "limits.max_steps: 18 is below 3 steps per call and one to end, 19"),
         ("limits.budget_usd=2.0", "limits.budget_usd: 2 can be reached"),
         ("limits.deadline_s=3000", "limits.deadline_s: 3000 can be reached"),
+        ("judge.cost_usd=3.0", "limits.budget_usd: 10 can be reached"),
+        ("tasks.ceiling=2.0", "tasks.ceiling: some tasks are beyond every configuration"),
+        ("tasks.effort={cost: {task: 0.5}}", "tasks.effort: what a call costs tells of the next one"),
+        ("portfolio.deep.wrong={cost_factor: 2}", "portfolio.deep.wrong: what a call costs tells"),
         ("portfolio.deep.max_calls=64", "274625 states; allowed: 20000"),
     ],
 )
@@ -247,10 +253,46 @@ def test_what_makes_it_inexact_is_refused_with_the_reason(override: str, reason:
         overrides += ["limits.max_calls=64", "limits.max_steps=400", "limits.budget_usd=900", "limits.deadline_s=1e7"]
     core = core_of("test-suite", *overrides)
     with pytest.raises(PolicyError, match=f"test-suite, profile clean: no exact optimum: .*({reason})"):
-        item_response_of(core)
+        optimum_of(core)
     assert ceiling_of(core) is None
     with pytest.raises(PolicyError, match="no exact optimum"):
         make_baseline("optimum", core)
+
+
+def test_judges_that_it_does_not_know_are_refused() -> None:
+    alike = core_of("code-review", "judge.correlation=0.5")
+    with pytest.raises(PolicyError, match=r"judge.correlation: verdicts on like answers are alike"):
+        item_response_of(alike)
+    both = core_of("code-review", "judge=null", "judges={one: {}, two: {}}")
+    with pytest.raises(PolicyError, match="judges: there are several"):
+        item_response_of(both)
+    assert ceiling_of(both) is None
+    graded = core_of("code-review", "quality={}", "judge.score_sd=0.1")
+    with pytest.raises(PolicyError, match="quality: answers are not just right or wrong"):
+        item_response_of(graded)
+
+
+def test_every_field_of_a_scenario_is_accounted_for() -> None:
+    """A new field may be one that the program must model or refuse: look there before it is added here."""
+    known = {
+        ModelTasks: "kind classes difficulty family_sd configuration_sd hint_sd ceiling effort",
+        Configuration: "family skill cost_usd latency_s max_calls latent_sd wrong",
+        Judge: "true_positive false_positive cost_usd latency_s correlation mistakes score_sd",
+        Person: "accuracy cost_usd latency_s",
+        Limits: "budget_usd deadline_s max_steps max_calls max_parallel on_budget on_deadline cancel_share backoff_s",
+        RouterScenario: "version name description env limits reward preferences shaping profiles tasks portfolio judge "
+        "judges repair quality person",
+    }
+    for part, fields in known.items():
+        assert set(part.model_fields) == set(fields.split()), part.__name__
+
+
+def test_a_latent_of_its_own_is_played_as_computed() -> None:
+    core = core_of("test-suite", "portfolio.quick.latent_sd=3.0", "portfolio.steady.latent_sd=0.0", lanes=1024)
+    value = optimum_of(core).value
+    assert abs(value - optimum_of(core_of("test-suite")).value) > 5e-3
+    estimate = statistics.mean(play(OptimumPolicy(core), core, 20_000).utility, level=0.9999)
+    assert estimate.low < value < estimate.high
 
 
 def test_faults_are_refused_unless_they_are_off() -> None:

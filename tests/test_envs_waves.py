@@ -17,6 +17,7 @@ from brownout.envs.sequential import Attempts, ExactPlanner
 from brownout.envs.waves import Wave, WavePlanner
 from brownout.errors import PolicyError, TableError
 from brownout.scenarios import load_scenario
+from brownout.scenarios.tasks import table_of
 from brownout.trainers import statistics
 from brownout.trainers.baselines import applicable_baselines
 from brownout.trainers.evaluation import evaluate, play
@@ -212,7 +213,14 @@ def test_waves_are_worth_more_than_a_sequence_when_time_has_a_price(recorded: An
 
 def test_plans_are_fitted_on_train_queries_and_played_on_the_others(recorded: Any) -> None:
     on = {split: RouterCore(recorded(), 4, profile="clean", split=split) for split in ("train", "eval")}
-    assert WavePlanPolicy(on["train"]).plan == WavePlanPolicy(on["eval"]).plan
+    rule = ExactPlanPolicy(on["eval"])
+    assert rule.plan == ExactPlanPolicy(on["train"]).plan
+    runs = table_of(on["eval"].spec)
+    assert 0 < runs.is_eval.sum() < len(runs.is_eval)
+    columns = runs.success, runs.cost_usd, runs.latency_s, runs.n_samples
+    on_train = WavePlanner(*columns, queries=np.flatnonzero(~runs.is_eval), calls=[3, 3, 2])
+    assert rule.value == on_train.solve(1.0, per_s=0.003)[0]
+    assert rule.value != WavePlanner(*columns, calls=[3, 3, 2]).solve(1.0, per_s=0.003)[0]
     table = evaluate(
         ["baseline:exact-plan", "baseline:wave-plan", "baseline:null"], recorded(), episodes=300, profile="clean"
     )
@@ -255,12 +263,14 @@ def test_a_person_takes_over_when_the_plan_has_failed(recorded: Any) -> None:
     ("override", "reason"),
     [
         ("judge=null", "no judge"),
+        ("judges={one: {}, two: {}}", "several judges"),
         ("reward={kind: lexicographic}", "not weighted-sum"),
         ("preferences={per_usd: [0.5, 2]}", "preferences.per_usd is drawn per episode"),
     ],
 )
 def test_where_there_is_no_such_plan_it_says_why(recorded: Any, override: str, reason: str) -> None:
-    core = RouterCore(recorded(override), 1, profile="clean")
+    overrides = ["judge=null", override] if "judges" in override else [override]
+    core = RouterCore(recorded(*overrides), 1, profile="clean")
     with pytest.raises(PolicyError, match=f"recorded: no exact-plan: .*{reason}"):
         ExactPlanPolicy(core)
     assert not {"exact-plan", "wave-plan"} & set(applicable_baselines(core))

@@ -180,7 +180,9 @@ CASES = [
 
 def make(case: Case) -> CallEffect:
     planned = FaultPlan.from_specs([{"fault": case.fault, "when": "always", **case.parameters}], "plan")
-    return planned.faults[0].effect
+    effect = planned.faults[0].effect
+    assert isinstance(effect, CallEffect)
+    return effect
 
 
 @pytest.mark.parametrize("case", CASES, ids=repr)

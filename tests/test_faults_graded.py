@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from brownout.envs.router_core import RouterCore
+from brownout.envs.cores import make_core
+from brownout.envs.lanes import LaneCore
 from brownout.envs.trace import random_actions
 from brownout.errors import FaultError
 from brownout.faults import GradedPlan
@@ -16,7 +17,7 @@ from brownout.faults import GradedPlan
 LANES, STEPS = 24, 120
 
 
-def trace(core: RouterCore, scales: Any = None, steps: int = STEPS) -> list[NDArray[Any]]:
+def trace(core: LaneCore, scales: Any = None, steps: int = STEPS) -> list[NDArray[Any]]:
     """What each lane goes through, episode after episode, with random legal actions."""
     if scales is not None:
         core.grade(core.all_lanes, scales)
@@ -25,7 +26,7 @@ def trace(core: RouterCore, scales: Any = None, steps: int = STEPS) -> list[NDAr
     return go_on(core, scales, steps)
 
 
-def go_on(core: RouterCore, scales: Any, steps: int) -> list[NDArray[Any]]:
+def go_on(core: LaneCore, scales: Any, steps: int) -> list[NDArray[Any]]:
     seen = []
     for _ in range(steps):
         mask = core.mask()
@@ -49,12 +50,12 @@ def lanes_of(seen: list[NDArray[Any]], lanes: Any) -> bytes:
 
 
 # burst, sticky, rates, memory and plain conditions (which grow stronger above 1) are all among these
-@pytest.mark.parametrize("name", ["support-desk", "provider-outage", "price-surge", "judge-drift"])
+@pytest.mark.parametrize("name", ["support-desk", "provider-outage", "price-surge", "judge-drift", "refund"])
 def test_a_lane_equals_that_of_a_plan_bound_at_its_intensity(name: str) -> None:
     choices = [0.0, 0.25, 1.0, 1.5]
     scales = np.array(choices * (LANES // 4))
-    mixed = trace(RouterCore(name, LANES), scales)
-    alone = [trace(RouterCore(name, LANES, intensity=x)) for x in choices]
+    mixed = trace(make_core(name, LANES), scales)
+    alone = [trace(make_core(name, LANES, intensity=x)) for x in choices]
     assert len({lanes_of(seen, slice(None)) for seen in alone}) == 4, "these intensities must differ to prove anything"
     for offset, seen in enumerate(alone):
         own = slice(offset, None, 4)
@@ -62,16 +63,16 @@ def test_a_lane_equals_that_of_a_plan_bound_at_its_intensity(name: str) -> None:
 
 
 def test_scale_0_is_the_clean_episode_and_scale_1_the_plan_itself() -> None:
-    plain, clean = RouterCore("support-desk", LANES), RouterCore("support-desk", LANES, profile="clean")
-    graded = RouterCore("support-desk", LANES)
+    plain, clean = make_core("support-desk", LANES), make_core("support-desk", LANES, profile="clean")
+    graded = make_core("support-desk", LANES)
     assert lanes_of(trace(graded, 1.0), slice(None)) == lanes_of(trace(plain), slice(None))
     assert isinstance(graded.plan, GradedPlan)
     assert lanes_of(trace(graded, 0.0), slice(None)) == lanes_of(trace(clean), slice(None))
 
 
 def test_a_scale_holds_from_one_episode_to_the_next_and_multiplies_the_core_s_own_intensity() -> None:
-    core = RouterCore("support-desk", LANES, profile="hostile", intensity=0.5)
-    other = RouterCore("support-desk", LANES, profile="hostile", intensity=0.2)
+    core = make_core("support-desk", LANES, profile="hostile", intensity=0.5)
+    other = make_core("support-desk", LANES, profile="hostile", intensity=0.2)
     assert lanes_of(trace(core, 0.4), slice(None)) == lanes_of(trace(other), slice(None))
     assert core.plan is not None
     counts = core.plan.log.counts
@@ -81,7 +82,7 @@ def test_a_scale_holds_from_one_episode_to_the_next_and_multiplies_the_core_s_ow
 
 def test_a_state_continues_bit_for_bit() -> None:
     scales = np.tile([0.0, 0.5, 1.0, 2.0], LANES // 4)
-    first, second = RouterCore("support-desk", LANES), RouterCore("support-desk", LANES)
+    first, second = make_core("support-desk", LANES), make_core("support-desk", LANES)
     trace(first, scales, 30)
     second.grade(second.all_lanes, 1.0)
     second.set_state(first.get_state())
@@ -89,7 +90,7 @@ def test_a_state_continues_bit_for_bit() -> None:
 
 
 def test_bad_scales_and_states_are_refused() -> None:
-    core = RouterCore("support-desk", 4)
+    core = make_core("support-desk", 4)
     for bad in (-0.1, 101.0, float("nan")):
         with pytest.raises(FaultError, match="must be 0 to 100"):
             core.grade(core.all_lanes, bad)
@@ -101,6 +102,6 @@ def test_bad_scales_and_states_are_refused() -> None:
 
 
 def test_a_healthy_core_has_nothing_to_grade() -> None:
-    core = RouterCore("support-desk", 4, profile="clean")
+    core = make_core("support-desk", 4, profile="clean")
     core.grade(core.all_lanes, 0.5)
     assert core.plan is None

@@ -296,6 +296,17 @@ def test_second_versions_are_made_before_all_else_and_help_to_repair() -> None:
     assert (cells.repairable[:, last] == copied).all(), "the other version holds the last name"
 
 
+def test_a_conflict_without_time_stamps_stays_open() -> None:
+    specs = [
+        {"fault": "conflicting-duplicate", "when": "rate(0.5) & on('order.net')"},
+        {"fault": "missing-field", "when": "on('order.person')"},
+    ]
+    cells = struck(specs)
+    assert (cells.dirt[:, AT["order.net"]] == 1).mean() > 0.4
+    assert not cells.repairable[:, AT["order.net"]].any(), "two versions, and nothing says which is right"
+    assert (cells.repairable[:, AT["order.person"]] == cells.copied[:, 1]).all()
+
+
 def test_derived_fields_can_be_repaired_while_their_sources_can() -> None:
     cells = struck([{"fault": "missing-field", "when": "rate(0.5) & on('order.*')"}])
     net, tax = cells.dirt[:, AT["order.net"]] != 0, cells.dirt[:, AT["order.tax"]] != 0

@@ -293,11 +293,14 @@ BAD = {
     "kinds.a.fields.x.start": ({"x": {"type": "date", "start": "2024-01-01"}}, "give start and end"),
     "kinds.a.fields.x.end": ({"x": {"type": "date", "start": "2024-02-01", "end": "2024-01-01"}}, "must not be before"),
     "kinds.a.fields.x.value": ({"x": {"type": "amount", "value": {"median": 2}}}, "p95"),
-    "kinds.a.fields.x.values": ({"x": {"type": "choice", "values": [1, 2]}}, "must be a list of texts"),
+    "kinds.a.fields.x.values": ({"x": {"type": "choice", "values": ["a", ""]}}, "none of them empty"),
     "kinds.a.fields.x.prefix": ({"x": {"type": "code", "scheme": "iban", "prefix": "GB"}}, "no country 'GB'; allowed"),
     "kinds.a.fields.x.unit": ({"x": {"type": "amount", "value": 1, "unit": "y"}, "y": {"type": "name"}}, "a choice"),
     "kinds.a.fields.x.each": ({"x": {"type": "reference", "to": "a", "each": 1, "at_least": 2}}, "at_least = 2"),
     "kinds.a.fields.x": ({"x": {"type": "sum", "of": ["y"]}, "y": {"type": "sum", "of": ["x"]}}, "made from itself"),
+    "kinds.a.fields.x.pair: ": (
+        {"x": {"type": "name", "pair": "z"}, "y": {"type": "name", "pair": "z"}, "z": {"type": "name"}}, "another pair"
+    ),
     "kinds.a.fields.y.type": ({"x": {"type": "key"}, "y": {"type": "key"}}, "a already has the key 'x'"),
 }  # fmt: skip
 
@@ -326,6 +329,7 @@ def test_bad_fields_are_refused_with_file_and_line(place: str, tmp_path: Path) -
         ({"profiles": {"x": [{"fault": "timeout", "when": "rate(1)"}]}}, "needs the port calls"),
         ({"profiles": {"x": [{"fault": "typo", "when": "rate(1) & on('b.*')"}]}}, "on('b.*') matches no field"),
         ({"profiles": {"x": [{"fault": "outlier", "when": "rate(1)"}]}}, "it can strike no field"),
+        ({"profiles": {"x": [{"fault": "typo", "when": "when(x > 1)"}]}}, "'x' is not a known quantity here"),
     ],
 )  # fmt: skip
 def test_bad_schemas_are_refused(change: dict[str, Any], message: str) -> None:
@@ -358,6 +362,21 @@ def test_a_fault_plan_is_refused_with_its_line(tmp_path: Path) -> None:
 def test_what_faker_does_not_have_is_refused(fields: dict[str, Any], locale: Any, message: str) -> None:
     with pytest.raises(RecordError, match=message):
         RecordSource(small(a=fields), locale=locale).text("a", [0])
+
+
+def test_kinds_may_refer_to_each_other() -> None:
+    schema = small(
+        a={"id": {"type": "key"}, "b": {"type": "reference", "to": "b"}, "copied": {"type": "copy", "of": "b.n"}},
+        b={"copied": {"type": "copy", "of": "a.id"}, "id": {"type": "key"}, "a": {"type": "reference", "to": "a"},
+           "n": {"type": "integer", "value": {"low": 1, "high": 9}}},
+    )  # fmt: skip
+    for kind in schema["kinds"].values():
+        kind["rows"] = 10
+    source = RecordSource(schema)
+    one = source.record("a", 3)
+    assert one["copied"] == source.record("b", str(one["b"]))["n"]
+    other = source.record("b", 4)
+    assert other["copied"] == other["a"]
 
 
 def test_unknown_names_are_refused(commerce: RecordSource, tmp_path: Path) -> None:

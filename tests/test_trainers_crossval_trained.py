@@ -71,6 +71,10 @@ def test_a_policy_that_reads_failed_runs_beats_the_exact_plan_that_cannot(runs: 
     assert (gap.method, gap.reference) == ("trained", "exact")
     assert gap.aiq.value > 0.02
     assert gap.aiq.low > 0.0
+    assert result.foresight is not None
+    without, context, gain = result.foresight
+    assert gain.low > 0.05  # costs tell a lot in this table
+    assert gain.value == pytest.approx(context.value - without.value)
 
 
 def test_test_queries_never_enter_the_fit(runs: RecordedTable) -> None:
@@ -90,7 +94,7 @@ def test_test_queries_never_enter_the_fit(runs: RecordedTable) -> None:
     assert one.policy.weights["policy.0.weight"].any()
     # and what they are asked about does differ
     costs = [replay(p, t, test, PRIZES, repeats=3, draws=2)[0] for p, t in ((one, runs), (other, changed))]
-    assert not np.array_equal(*costs)
+    assert not np.array_equal(costs[0], costs[1])
 
 
 def test_equal_seeds_give_equal_figures_and_others_do_not(runs: RecordedTable) -> None:
@@ -128,6 +132,15 @@ def test_classes_come_from_a_text_column(runs: RecordedTable) -> None:
     assert labels_of(runs, None) == ["all"] * 100
     with pytest.raises(TableError, match="class_column: 'colour' is no text column among the features; allowed: kind"):
         labels_of(runs, "colour")
+    with pytest.raises(TableError, match="class_column: 'colour'"):
+        crossval(runs, methods=("trained",), trained=TrainedOptions(class_column="colour"))
+
+
+def test_impossible_options_are_refused() -> None:
+    for name in ("steps", "simulators", "draws"):
+        bad: dict[str, Any] = {name: 0}
+        with pytest.raises(TableError, match=f"trained.{name}: got 0; allowed: 1 or more"):
+            TrainedOptions(**bad)
 
 
 def test_columns_keep_runs_and_statuses(runs: RecordedTable) -> None:
@@ -146,7 +159,9 @@ def test_prices_span_the_frontier(runs: RecordedTable) -> None:
 def test_options_reach_the_trainer(runs: RecordedTable) -> None:
     train, test = np.arange(60), np.arange(60, 70)
     fit = Attempts.of(runs.success, runs.cost_usd, runs.latency_s, runs.n_samples, train)
-    cost, success = score_trained(runs, [0, 1, 2], train, test, fit, PRIZES, repeats=3, options=QUICK, seed=0)
+    cost, success, seen = score_trained(runs, [0, 1, 2], train, test, fit, PRIZES, repeats=3, options=QUICK, seed=0)
+    assert seen.shape == (10, 2)
+    assert (seen[np.isfinite(seen)] < 0.0).all()
     assert success[-1].mean() > success[0].mean()  # who pays more for a success gets more of them
     assert cost[-1].mean() > cost[0].mean()
 

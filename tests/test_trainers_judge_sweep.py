@@ -171,3 +171,14 @@ def test_the_command_prints_a_table_and_json(tmp_path: Path, capsys: pytest.Capt
     assert "cheapest-first falls below the best single configuration (right accepted 0.9)" in text
     assert (tmp_path / "s.png").stat().st_size > 10_000
     assert cli.main(["judges", str(path), "--false-positive", "some"]) == 2
+
+
+@pytest.mark.ray
+@pytest.mark.slow
+def test_ray_workers_give_the_same_figures(ray_cluster: object) -> None:
+    options: dict[str, Any] = {"steps": 2048, "seeds": 1, "episodes": 100, "config": SMALL, "profile": "clean"}
+    told: list[float] = []
+    there = judge_sweep(bet(), [0.1, 0.6], **options, workers=2, progress=lambda p: told.append(p.false_positive))
+    here = judge_sweep(bet(), [0.1, 0.6], **options)
+    assert there.to_dict() == here.to_dict()
+    assert told == [0.1, 0.6]

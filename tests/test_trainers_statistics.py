@@ -337,3 +337,18 @@ def test_impossible_input_is_refused(call: object, message: str) -> None:
     assert callable(call)
     with pytest.raises(ValueError, match=message):
         call()
+
+
+def test_a_bootstrap_interval_takes_percentiles_and_none_over_undefined_draws() -> None:
+    draws = np.arange(1001.0)
+    for level, low, high in ((0.95, 25.0, 975.0), (0.5, 250.0, 750.0)):
+        estimate = statistics.bootstrap_estimate(7.0, draws, 5, level)
+        assert (estimate.value, estimate.n) == (7.0, 5)
+        assert (estimate.low, estimate.high) == pytest.approx((low, high))
+    draws[3] = np.nan
+    for undefined in (draws, []):
+        estimate = statistics.bootstrap_estimate(7.0, undefined, 5)
+        assert estimate.value == 7.0
+        assert np.isnan([estimate.low, estimate.high]).all()
+    with pytest.raises(ValueError, match="level"):
+        statistics.bootstrap_estimate(7.0, draws, 5, level=95.0)

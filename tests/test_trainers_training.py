@@ -193,8 +193,8 @@ class Pool:
     def __init__(self) -> None:
         self.parts = [Collector(ToyLanes(32), steps=16, rank=rank) for rank in (1, 2)]
 
-    def collect(self, policy: Policy, iteration: int) -> Rollout:
-        return Rollout.concatenate([part.collect(policy, iteration) for part in self.parts])
+    def collect(self, policy: Policy, iteration: int, orders: Any = None) -> Rollout:
+        return Rollout.concatenate([part.collect(policy, iteration, orders) for part in self.parts])
 
     def get_state(self) -> dict[str, Any]:
         return {}

@@ -17,9 +17,9 @@ from ..errors import PolicyError
 from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
+from .baselines import Actor
 from .curriculum import read_curriculum
 from .evaluation import play
-from .policy import Policy
 from .ppo import PPOConfig
 from .run_folder import describe_run
 from .training import TrainResult, train_loop
@@ -66,11 +66,16 @@ class Task:
         """Best achievable utility, where it is known."""
         return ceiling_of(self.core(1))
 
-    def score(self, policy: Policy, episodes: int = SELECTION_EPISODES) -> float:
+    @property
+    def clustered(self) -> bool:
+        """Whether episodes replay recorded queries, so that those of one query are not independent."""
+        return getattr(getattr(self.scenario, "tasks", None), "kind", None) == "table"
+
+    def score(self, policy: Actor, episodes: int = SELECTION_EPISODES) -> float:
         """Mean utility on held-out seeds of the *training* split: selection never sees the eval split."""
-        core = self.core(min(512, episodes))
         first, end = self.window or (0, episodes)
         count = min(episodes, end - first)
+        core = self.core(min(512, count))
         seeds = range(SELECTION_SEED, SELECTION_SEED + -(-episodes // count))
         return float(np.mean([play(policy, core, count, seed, first=first).utility.mean() for seed in seeds]))
 

@@ -74,7 +74,7 @@ class AttemptCore(RouterCore):
             self._wait(rows)
             rows = rows[(self.unjudged.take(rows) > 0) & ~self.terminated.take(rows)]
         if rows.size:
-            self._judge(rows)
+            self._judge(rows, 0)
             rows = rows[self.value[rows, self.best.take(rows)] >= 2.0]
         if rows.size:
             self._stop(rows, Kind.SUBMIT)
@@ -106,6 +106,8 @@ class MixedSource:
     Args:
         sources: the simulators; columns and expectations are those of the first.
     """
+
+    quality: tuple[F64, F64] | None = None
 
     def __init__(self, sources: Sequence[TaskSource]) -> None:
         self._sources = tuple(sources)
@@ -163,6 +165,8 @@ class ReplaySource:
         features: ``(N, F)`` features of it, in the simulator's columns.
         repeats: calls of one configuration at most.
     """
+
+    quality: tuple[F64, F64] | None = None
 
     def __init__(
         self,

@@ -99,8 +99,8 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         note=SPOKEN,
         how="Every pair of configurations in which four runs of the first cost at most as much as one of the second, "
         "on mean costs over all tasks. Success at four is unbiased. The pair with the largest gain is chosen on "
-        "half of the tasks and scored on the other half, both ways. The last figure admits only the best "
-        "configuration as the large one.",
+        "half of the tasks and scored on the other half, both ways. The maker is the first word of a name. The "
+        "last figure admits only the best configuration as the large one.",
         measure=four_small_runs,
         key="success, four",
         rule="a pair chosen on other tasks wins, interval above zero, at no higher cost",
@@ -123,8 +123,9 @@ CLAIMS: Final[tuple[Claim, ...]] = (
         rule="the median configuration gains 15 to 20 points at ten runs",
         holds=_ten,
         why="The gap depends on the model more than on the number of runs: middling ones gain most, the best and the "
-        "weakest less, so a range for all of them says little. A fitted scenario takes repeats of all configurations "
-        "to be equally alike; those of the best one are more alike than that, so its own gain is overstated there.",
+        "weakest less, so a range for all of them says little. A fitted scenario takes repeats of all "
+        "configurations to be equally alike; those of the best one are more alike than that, so its own gain is "
+        "overstated there.",
     ),
     Claim(
         id="solved-by-all",

@@ -20,7 +20,7 @@ from ..errors import TableError, WorkerError
 from ..scenarios.tables import RecordedTable
 from .frontier import hull_figures
 from .portfolio import PLANNERS, PRIZES, best_single, forward_select, greedy_plans
-from .statistics import Estimate, bootstrap_estimate
+from .statistics import Estimate, bootstrap_estimate, mean
 
 if TYPE_CHECKING:
     from .crossval_trained import TrainedOptions
@@ -64,6 +64,9 @@ class Crossval:
         success: its mean success.
         portfolios: how often each configuration was kept, over folds and seeds.
         fits: number of folds times seeds.
+        foresight: of the simulators of the method ``trained``: log-likelihood of recorded successes on held-out
+            queries after a wrong answer, without and with its cost and time, and the difference; see
+            :mod:`~brownout.trainers.foresight`.
     """
 
     rows: tuple[CrossvalRow, ...]
@@ -74,6 +77,7 @@ class Crossval:
     success: float
     portfolios: Mapping[str, int]
     fits: int
+    foresight: tuple[Estimate, Estimate, Estimate] | None = None
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -90,6 +94,7 @@ class _Fold:
     members: tuple[int, ...]
     cost: dict[str, F64]
     success: dict[str, F64]
+    foresight: F64 | None
 
 
 def fold_of_queries(count: int, folds: int, seed: int) -> I64:
@@ -123,11 +128,12 @@ def run_fold(
     fit, held_out = attempts(train, repeats), attempts(test, repeats)
     cost: dict[str, F64] = {}
     success: dict[str, F64] = {}
+    seen = None
     for name in methods:
         if name == TRAINED:
             from .crossval_trained import score_trained
 
-            cost[name], success[name] = score_trained(
+            cost[name], success[name], seen = score_trained(
                 table, [usable[j] for j in choice.members], train, test, fit.choose(choice.members), prizes,
                 repeats=repeats, options=trained, seed=seed,
             )  # fmt: skip
@@ -138,7 +144,7 @@ def run_fold(
         scores = [score(plan, held_out.choose(members)) for plan in plans]
         cost[name] = np.array([s.cost_usd for s in scores])
         success[name] = np.array([s.success for s in scores])
-    return _Fold(test, tuple(usable[j] for j in choice.members), cost, success)
+    return _Fold(test, tuple(usable[j] for j in choice.members), cost, success, seen)
 
 
 def crossval(
@@ -184,6 +190,10 @@ def crossval(
         raise TableError(f"methods: got {unknown[0]!r}; allowed: {', '.join(METHODS)}")
     if not methods or len(set(methods)) < len(methods):
         raise TableError(f"methods: got {list(methods)}; allowed: one or more of {', '.join(METHODS)}, each once")
+    if TRAINED in methods:
+        from .crossval_trained import labels_of
+
+        labels_of(table, trained.class_column if trained is not None else None)  # a wrong name shows at once
     depth = table.success.shape[2]
     usable = [k for k in range(len(table.configs)) if int(table.n_samples[:, k].min()) >= min(repeats, depth)]
     if not usable:
@@ -218,8 +228,18 @@ def crossval(
     kept = np.bincount([k for part in parts for k in part.members], minlength=len(table.configs))
     chosen = {table.configs[k]: int(n) for k, n in enumerate(kept) if n}
     ranked = dict(sorted(chosen.items(), key=lambda item: -item[1]))
+    seen = None
+    if TRAINED in methods:
+        sums, times = np.zeros((count, 2)), np.zeros(count)
+        for part in parts:
+            assert part.foresight is not None
+            there = np.isfinite(part.foresight[:, 0])
+            sums[part.queries[there]] += part.foresight[there]
+            times[part.queries[there]] += 1
+        known = sums[times > 0] / times[times > 0, None]
+        seen = mean(known[:, 0]), mean(known[:, 1]), mean(known[:, 1] - known[:, 0])
     return Crossval(
-        tuple(rows), tuple(differences), count, table.configs[usable[best]], cost_max, top, ranked, len(parts)
+        tuple(rows), tuple(differences), count, table.configs[usable[best]], cost_max, top, ranked, len(parts), seen
     )
 
 

@@ -52,13 +52,14 @@ def episode_figure(story: Story, title: str = "", until_s: float | None = None) 
     scale = max(until_s or 0.0, end, 1e-9)
     axes.set_xlim(0, scale * 1.02)
     for y, (_, row) in enumerate(rows):
+        free = 0.0  # where the row is free of bars and words, from the left
         for i, span in enumerate(row):
-            before = span.start_s - (row[i - 1].end_s if i else 0.0)
             after = (row[i + 1].start_s if i + 1 < len(row) else scale * 1.02) - span.end_s
-            _bar(axes, y, span, scale, before, after)
+            free = _bar(axes, y, span, scale, span.start_s - free, after)
     axes.axvline(end, color=HERO, lw=1.4)
     near = end > 0.6 * scale
-    word = f"{story.outcome.replace('_', ' ')}, ${story.totals['cost_usd']:.3g}, {end:.3g} s"
+    time = f"{end:,.0f}" if end >= 100 else f"{end:.3g}"
+    word = f"{story.outcome.replace('_', ' ')}, ${story.totals['cost_usd']:.3g}, {time} s"
     axes.annotate(plain(word), (end, -0.62), xytext=(-3 if near else 3, 1), textcoords="offset points", va="bottom",
                   ha="right" if near else "left", fontsize=8.5, color=HERO, annotation_clip=False)  # fmt: skip
     axes.set_yticks(range(len(rows)), [plain(who) for who, _ in rows], fontsize=8.5, color=INK)
@@ -70,13 +71,15 @@ def episode_figure(story: Story, title: str = "", until_s: float | None = None) 
     return figure
 
 
-def _bar(axes: Any, y: int, span: Span, scale: float, before: float, after: float) -> None:
-    """One span and its result: after it, in it or before it, as there is room; colour and hatch say it too."""
+def _bar(axes: Any, y: int, span: Span, scale: float, before: float, after: float) -> float:
+    """One span and its result after it, in it or before it, as there is room; returns where the row is free again."""
     failed = span.kind in ("call", "repair") and span.result not in _LOOK
     look = (LIGHT["void"], "\\\\\\\\", span.result) if failed else (PAPER, "", span.result)
     colour, hatch, word = _LOOK.get(span.result, look)
     edge = SOFT if colour in (PAPER, LIGHT["grid"]) else PAPER
-    width = max(span.end_s - span.start_s, 0.004 * scale)
+    width = max(span.end_s - span.start_s, 0.006 * scale)
+    if width < 0.015 * scale:  # a border or a hatch would leave nothing of the colour
+        edge, hatch = (edge if edge == SOFT else colour), ""
     axes.barh(y, width, left=span.start_s, height=0.56, color=colour, hatch=hatch, edgecolor=edge, linewidth=0.8,
               linestyle=":" if span.result == "cancelled" else "-", zorder=2)  # fmt: skip
     if span.kind == "repair":
@@ -85,11 +88,13 @@ def _bar(axes: Any, y: int, span: Span, scale: float, before: float, after: floa
     text: dict[str, Any] = {"va": "center", "fontsize": 8.5, "color": INK, "zorder": 4}
     if letters < after:
         axes.annotate(plain(word), (span.start_s + width, y), xytext=(3, 0), textcoords="offset points", **text)
+        return span.start_s + width + letters
     elif letters < width:
         text["bbox"] = {"boxstyle": "round,pad=0.15", "facecolor": PAPER, "edgecolor": "none"}
         axes.annotate(plain(word), (span.start_s + width / 2, y), ha="center", **text)
     elif letters < before:
         axes.annotate(plain(word), (span.start_s, y), xytext=(-3, 0), textcoords="offset points", ha="right", **text)
+    return span.start_s + width
 
 
 def draw_episode(story: Story, path: Path, title: str = "") -> Path:

@@ -94,7 +94,7 @@ def _scatter(axes: Any, goodness: Goodness, kind: str, unit: str) -> None:
 
 
 def _held_out(axes: Any, goodness: Goodness) -> None:
-    label(axes, title="held-out queries: how far the fitted model is ahead")
+    label(axes, title="held out: the fit is ahead by")
     if not goodness.rivals:
         axes.annotate("no queries were held out", (0.5, 0.5), xycoords="axes fraction", ha="center", color=INK)
         return
@@ -107,7 +107,7 @@ def _held_out(axes: Any, goodness: Goodness) -> None:
     axes.set_yticks(range(len(names)), [plain(f"against\n{name}") for name in names], fontsize=8)
     axes.set_ylim(-0.6, len(names) - 0.4)
     queries = goodness.train + goodness.test
-    axes.set_xlabel(f"log-likelihood per query, {goodness.test} held out of {queries}", color=INK, fontsize=9.5)
+    axes.set_xlabel(f"log-likelihood per query,\n{goodness.test} of {queries} held out", color=INK, fontsize=9.5)
 
 
 PANELS: Final[dict[str, Callable[[Any, Goodness], None]]] = {

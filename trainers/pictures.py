@@ -34,7 +34,8 @@ F64 = NDArray[np.float64]
 Records = Sequence[Mapping[str, Any]]
 OUTCOME_COLOURS = {
     "success": LIGHT["good"], "wrong_answer": LIGHT["bad"], "escalated": LIGHT["one"], "abstained": LIGHT["void"],
-    "limit": LIGHT["four"],
+    "limit": LIGHT["five"], "partial": LIGHT["two"], "silent_garbage": LIGHT["bad"], "duplicate_effect": LIGHT["four"],
+    "aborted": LIGHT["void"], "harness_error": LIGHT["ink"],
 }  # fmt: skip
 _HATCHES = ("", "////", "....", "", "xxxx")  # what colour says, a hatch says too
 
@@ -69,7 +70,7 @@ def frontier_figure(evaluation: Evaluation, hull: F64 | None = None) -> Any:
     axes.set_xlim(0, right * 1.08)
     axes.set_ylim(-3, 106)
     axes.set_yticks(range(0, 101, 20))
-    label(axes, "mean cost of an episode, USD", "answered right, %")
+    label(axes, "mean cost of an episode, USD", "success, %")
     points = [(row.cost_usd.value, 100 * row.success.value) for row in rows]
     colours = [HERO if row is evaluation.rows[0] else OTHER for row in rows]
     bars = [(row.cost_usd.value + part * row.cost_usd.half_width, 100 * row.success.value)
@@ -102,7 +103,7 @@ def learning_figure(records: Records, lines: Mapping[str, float] | None = None) 
     scored = [r for r in records if r.get("score") is not None]
     axes.plot([r["steps"] / 1e6 for r in played], [r["utility"] for r in played], color=OTHER, lw=1, label="exploring")
     axes.plot([r["steps"] / 1e6 for r in scored], [r["score"] for r in scored], "o-", color=HERO, lw=2, ms=4,
-              label="greedy")  # fmt: skip
+              clip_on=False, label="greedy")  # fmt: skip
     end = max((r["steps"] for r in records), default=1) / 1e6
     axes.set_xlim(0, end)
     for i, (name, value) in enumerate((lines or {}).items()):

@@ -16,9 +16,11 @@ from typing import Any, Final
 
 import numpy as np
 
-from ..envs.router_core import RouterCore
+from ..envs.cores import make_core
+from ..envs.lanes import LaneCore
 from ..errors import PolicyError
 from ..extras import missing_extra
+from ..scenarios.schema import RouterScenario
 from .artefact import write_text
 from .baselines import applicable_baselines
 from .evaluation import Evaluation, evaluate, play, resolve_policy
@@ -59,7 +61,7 @@ class ToldEpisode:
 
     number: int
     why: str
-    told: tuple[tuple[str, Story, Picture], ...]
+    told: tuple[tuple[str, Story, Picture | None], ...]
 
 
 @dataclass(frozen=True)
@@ -125,7 +127,7 @@ def write_report(
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     if pictures is not None:
-        told = [picture for episode in report.episodes for _, _, picture in episode.told]
+        told = [picture for episode in report.episodes for _, _, picture in episode.told if picture is not None]
         for picture in (*report.pictures, *report.panels, *told):
             save_png(picture.figure, Path(pictures) / f"{picture.name}.png")
     return path
@@ -159,18 +161,20 @@ def gather(
     if evaluation is None or episodes is not None or evaluation.seed != seed:
         progress("evaluating")
         evaluation, stored = _evaluate(run, episodes or EPISODES, seed), False
-    progress("playing single calls")
-    points = single_call_points(
-        run.scenario, episodes=min(evaluation.rows[0].episodes, EPISODES), profile=run.profile, intensity=run.intensity,
-        seed=seed,
-    )  # fmt: skip
+    points = None
+    if isinstance(run.scenario, RouterScenario):
+        progress("playing single calls")
+        points = single_call_points(
+            run.scenario, episodes=min(evaluation.rows[0].episodes, EPISODES), profile=run.profile,
+            intensity=run.intensity, seed=seed,
+        )  # fmt: skip
     progress("telling episodes")
     told = _told(run, evaluation, seed)
     return Report(run, evaluation, seed, stored, _pictures(run, evaluation, points), told, _panels(run))
 
 
-def _core(run: RunFolder, lanes: int = 1) -> RouterCore:
-    return RouterCore(run.scenario, lanes, profile=run.profile, intensity=run.intensity, split="eval")
+def _core(run: RunFolder, lanes: int = 1) -> LaneCore:
+    return make_core(run.scenario, lanes, profile=run.profile, intensity=run.intensity, split="eval")
 
 
 def _evaluate(run: RunFolder, episodes: int, seed: int) -> Evaluation:
@@ -216,7 +220,9 @@ def _best_rival(evaluation: Evaluation) -> str | None:
     return max(rows, key=lambda row: row.utility.value).name if rows else None
 
 
-def _timeline(name: str, story: Story, number: int, until: float, place: int) -> Picture:
+def _timeline(name: str, story: Story, number: int, until: float, place: int) -> Picture | None:
+    if not story.spans:  # an episode without calls, or of an environment that has none
+        return None
     from .episode_picture import episode_figure
 
     figure = episode_figure(story, f"{name}: utility {story.utility:+.3f}", until)
@@ -240,10 +246,12 @@ def _pictures(run: RunFolder, evaluation: Evaluation, points: Any) -> tuple[Pict
             "episodes of the training split. Lines are what no policy can pass, measured on the evaluated episodes: "
             "the optimum where it is known, else what knowing every draw in advance would give.",
         ))  # fmt: skip
+    hull = None if points is None else quality_hull(points)
+    line = " On the dashed line lies what a random mix of single calls gives, each submitted unseen; a router has to " \
+           "be above it."  # fmt: skip
     found.append(Picture(
-        "frontier", draw.frontier_figure(evaluation, quality_hull(points)), "Success against cost",
-        "Up and to the left is better. Bars are 95 % intervals. On the dashed line lies what a random mix of "
-        "single calls gives, each submitted unseen; a router has to be above it.",
+        "frontier", draw.frontier_figure(evaluation, hull), "Success against cost",
+        "Up and to the left is better. Bars are 95 % intervals." + ("" if hull is None else line),
     ))  # fmt: skip
     paired = draw.paired_figure(evaluation)
     if paired is not None:
@@ -303,13 +311,15 @@ def page_data(report: Report, out: Path) -> dict[str, Any]:
                 "number": episode.number,
                 "why": episode.why,
                 "told": [
-                    {"name": name, "picture": _shown(picture), "lines": story.lines, "faults": _faults(story),
-                     "utility": f"{story.utility:+.4f}", "outcome": story.outcome.replace("_", " ")}
+                    {"name": name, "picture": None if picture is None else _shown(picture), "lines": story.lines,
+                     "faults": _faults(story), "utility": f"{story.utility:+.4f}",
+                     "outcome": story.outcome.replace("_", " ")}
                     for name, story, picture in episode.told
                 ],
             }
             for episode in report.episodes
         ],
+        "drawn": any(picture is not None for episode in report.episodes for _, _, picture in episode.told),
         "panels": [_shown(picture) for picture in report.panels],
         "calibration": _calibration(run),
         "warnings": list(run.warnings),
@@ -329,7 +339,7 @@ def _headline(evaluation: Evaluation) -> list[dict[str, str]]:
     u, s = first.utility, first.success
     found = [
         {"name": "utility per episode", "value": f"{u.value:.3f}", "range": f"{u.low:.3f} to {u.high:.3f}"},
-        {"name": "answered right", "value": f"{100 * s.value:.1f} %",
+        {"name": "success", "value": f"{100 * s.value:.1f} %",
          "range": f"{100 * s.low:.1f} to {100 * s.high:.1f} %"},
         {"name": "mean cost", "value": f"${first.cost_usd.value:.4f}",
          "range": f"{first.cost_usd.low:.4f} to {first.cost_usd.high:.4f}"},
@@ -358,7 +368,7 @@ def _facts(report: Report) -> list[tuple[str, str]]:
     facts: list[tuple[str, str]] = [
         ("scenario", f"{run.scenario.name} ({run.card.scenario_hash})"),
         ("fault profile", run.profile + (f" at intensity {run.intensity:g}" if run.intensity != 1.0 else "")),
-        ("configurations", ", ".join(getattr(run.scenario, "portfolio", {}))),
+        *([("configurations", ", ".join(run.scenario.portfolio))] if isinstance(run.scenario, RouterScenario) else []),
         ("seed", str(training.get("seed", run.config.get("seed", "not recorded")))),
         ("steps", f"{int(training['steps']):,}" if "steps" in training else "not recorded"),
         ("training time", f"{float(training['seconds']):.0f} s" if "seconds" in training else "not recorded"),

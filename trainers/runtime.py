@@ -361,7 +361,7 @@ def _judges(given: Any, scenario: RouterScenario) -> dict[str, JudgeFunction]:
                 raise CallableError("judge: the scenario has one, so the policy will ask it; give an async function")
             return {}
         check_async(given, "judge")
-        return dict.fromkeys(names, given)
+        return {name: given for name in names}  # noqa: C420 (its type would hold None)
     if not isinstance(given, Mapping):
         raise CallableError(f"judge: the scenario has several; give a mapping with the keys {', '.join(names)}")
     for name in given:

@@ -35,7 +35,8 @@ def draw_judge_sweep(sweep: JudgeSweep, path: Path) -> Path:
         if even.rate is not None and even.true_positive == best:
             for axes in (top, bottom):
                 axes.axvline(even.rate, color=INK, lw=0.9, ls="--")
-    label(top, "", "utility per episode", f"{sweep.scenario}, {sweep.profile} faults: how good must {sweep.judge} be?")
+    who = "the judge" if sweep.judge == "judge" else sweep.judge
+    label(top, "", "utility per episode", f"{sweep.scenario}, {sweep.profile} faults: how good must {who} be?")
     label(
         bottom, "share of wrong answers that the judge accepts (dashed: break-even rates)", "trained policy begins, %"
     )
@@ -63,6 +64,10 @@ def draw_budgets(table: BudgetTable, path: Path) -> Path:
             axes.plot(budgets, [e.value for e in found], "o-", color=colour, ms=4, lw=1.4, label=plain(policy))
             axes.fill_between(budgets, [e.low for e in found], [e.high for e in found], color=colour, alpha=0.15, lw=0)
             axes.set_xscale("log")
+    caps = sorted({row.budget_usd for row in table.rows})
+    for axes in (top, bottom):
+        axes.set_xticks(caps, [f"{cap:g}" for cap in caps])
+        axes.minorticks_off()
     label(top, "", table.measure, f"{table.scenario}, {table.profile} faults")
     label(bottom, "budget, USD", "spent, USD")
     legend(top)

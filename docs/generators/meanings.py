@@ -62,6 +62,13 @@ STATUSES = {
     "partial": "an answer that is visibly incomplete (from tables of recorded runs)",
     "refused": "the model declined the task; billed in part",
     "cancelled": "cancelled by the end of the episode",
+    "unauthorized": "HTTP 401: the token is missing or no longer valid",
+    "forbidden": "HTTP 403: the token lacks the scope",
+    "not-found": "HTTP 404",
+    "conflict": "HTTP 409 or 412: the record has changed, or something stands in the way",
+    "unprocessable": "HTTP 422: the service cannot use the arguments",
+    "locked": "HTTP 423: somebody else holds the record",
+    "pending": "HTTP 202: accepted, and not done yet",
 }
 
 TRIGGERS = {
@@ -130,6 +137,8 @@ LIBRARY = {
     "code-review": "the tickets of test-suite with a reviewing model that errs for a judge; the optimum is computed",
     "flaky-api": "one good model behind a gateway that fails in bursts of seconds; the right pause wins",
     "judge-drift": "the support desk with a judge that lets more and more wrong answers pass",
+    "moving-desk": "the support desk over twelve weeks in which prices, quality, formats and the judge move: profile "
+    "`drift`",
     "overnight-loop": "a backlog worked through with nobody watching; some requests loop, and every turn costs dollars",
     "price-surge": "long research tasks at two vendors whose prices move; only the bill shows it",
     "provider-outage": "two providers, the better and cheaper of which goes down for minutes at a time",
