@@ -7,6 +7,8 @@ import math
 
 import numpy as np
 import pytest
+from hypothesis import given
+from hypothesis import strategies as st
 from numpy.typing import NDArray
 from scipy import stats
 from scipy.special import ndtri
@@ -280,6 +282,15 @@ def test_hypervolume_by_counting_cells() -> None:
     assert frontier.hypervolume_2d([[2.0, 0.5]], (1.0, 0.0)) == 0.0
     assert frontier.hypervolume_2d([], (1.0, 0.0)) == 0.0
     assert math.isnan(frontier.hypervolume_2d([[math.nan, 0.5]], (1.0, 0.0)))
+
+
+@given(st.lists(st.tuples(*[st.integers(0, 6)] * 3), max_size=6))
+def test_hypervolume_in_three_dimensions_counts_covered_cells(points: list[tuple[int, int, int]]) -> None:
+    cost, latency, quality = np.meshgrid(*[np.arange(6) + 0.5] * 3, indexing="ij")
+    covered = np.zeros(cost.shape, bool)
+    for c, t, q in points:
+        covered |= (cost > c) & (latency > t) & (quality < q)
+    assert frontier.hypervolume_3d(np.reshape(points, (-1, 3)), (6.0, 6.0, 0.0)) == covered.sum()
 
 
 def grid_quality(points: F64, cost: F64) -> F64:

@@ -56,6 +56,30 @@ def hypervolume_2d(points: ArrayLike, reference: Sequence[float]) -> float:
     return float(area)
 
 
+def hypervolume_3d(points: ArrayLike, reference: Sequence[float]) -> float:
+    """Volume dominated by (cost, latency, quality) points: areas of cost and quality, sliced along latency.
+
+    Args:
+        points: ``(n, 3)`` cost, latency and quality; less of the first two and more of the third is better.
+        reference: cost, latency and quality of the reference point; points beyond it add nothing.
+
+    >>> hypervolume_3d([[1.0, 1.0, 0.5], [2.0, 2.0, 0.8]], (4.0, 3.0, 0.0))
+    3.6
+    """
+    table = np.asarray(points, dtype=np.float64)
+    if table.ndim != 2 or table.shape[1] != 3:
+        raise ValueError(f"points: got shape {table.shape}; allowed: (n, 3)")
+    if np.isnan(table).any():
+        return float("nan")
+    most, last, floor = reference
+    table = table[table[:, 1] < last]
+    table = table[np.argsort(table[:, 1], kind="stable")]
+    depth = np.diff(table[:, 1], append=last)
+    return float(sum(
+        d * hypervolume_2d(table[: i + 1, [0, 2]], (most, floor)) for i, d in enumerate(depth.tolist())
+    ))  # fmt: skip
+
+
 def quality_hull(points: ArrayLike) -> F64:
     """Non-decreasing upper concave hull of (cost, quality) points from (0, 0).
 
