@@ -100,6 +100,7 @@ def train_all(sweep: Sweep, config: PPOConfig, full: bool, workers: int) -> dict
 def volumes(curves: dict[str, dict[tuple[float, ...], Path]], episodes: int, draws: int = 400) -> dict[str, Any]:
     """Volume dominated in success, cost and time by the points of each curve, and their ratio, paired by episode."""
     outcomes: dict[str, list[F64]] = {name: [] for name in curves}
+    utilities: list[dict[str, float]] = []
     for usd, second in curves[ONE]:
         at = [f"preferences.per_usd={usd}", f"preferences.per_s={second}"]
         table = brownout.evaluate(
@@ -107,6 +108,7 @@ def volumes(curves: dict[str, dict[tuple[float, ...], Path]], episodes: int, dra
             brownout.load_scenario(SCENARIO, at),
             episodes=episodes,
         )
+        utilities.append({name: table.row(name).utility.value for name in curves})
         for name in curves:
             records = table.row(name).records
             assert records is not None
@@ -127,7 +129,15 @@ def volumes(curves: dict[str, dict[tuple[float, ...], Path]], episodes: int, dra
         ratios.append(mine / theirs if theirs else float("nan"))
     low, high = np.quantile(ratios, [0.025, 0.975])
     share = one / nine if nine else float("nan")
-    return {"ratio": share, "low": float(low), "high": float(high), "one": one, "nine": nine, "reference": reference}
+    points = [
+        {"per_usd": usd, "per_s": second, "curve": name, "utility": utility[name],
+         **dict(zip(("cost_usd", "latency_s", "success"), stacked[name][i].mean(axis=1).tolist(), strict=True))}
+        for i, ((usd, second), utility) in enumerate(zip(curves[ONE], utilities, strict=True)) for name in curves
+    ]  # fmt: skip
+    return {
+        "ratio": share, "low": float(low), "high": float(high), "one": one, "nine": nine, "reference": reference,
+        "points": points,
+    }  # fmt: skip
 
 
 def grid(arguments: argparse.Namespace) -> None:
@@ -160,7 +170,18 @@ def grid(arguments: argparse.Namespace) -> None:
     for row in rows:
         share = f"{row['ratio']:.1%} [{row['low']:.1%}, {row['high']:.1%}]"
         table.add_row(str(row["seed"]), share, f"{row['one']:.4g}", f"{row['nine']:.4g}")
-    Console(width=120).print(table)
+    console = Console(width=120)
+    console.print(table)
+    for row in rows:
+        table = Table(
+            "per_usd", "per_s", "policy", "utility", "success", "cost, $", "time, s", title=f"seed {row['seed']}"
+        )
+        for point in row["points"]:
+            figures = (point[name] for name in ("utility", "success", "cost_usd", "latency_s"))
+            table.add_row(
+                f"{point['per_usd']:g}", f"{point['per_s']:g}", point["curve"], *(f"{x:.4g}" for x in figures)
+            )
+        console.print(table)
 
 
 def report(frontiers: dict[int, Frontier], console: Console) -> None:

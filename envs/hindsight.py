@@ -8,6 +8,8 @@ utility above
     accuracy - per_usd * (c_j + sum_{i<j} c_i min(1, L_j / L_i)) - per_s * L_j .
 
 The bound of the episode is the best of these, of the same for repairs, of handing over, and of abstaining (0).
+Where answers have a quality, a launch and ``n - 1`` rounds of repair of one configuration give at most what its ``n``
+best answers give, at the price and in the time of its least launch and its ``n - 1`` least repairs.
 Faults whose strikes depend on the call alone are read exactly. Those that depend on time or on what else
 happened are left out, and as they may end calls ``i < j`` early and free of charge, these then count as free.
 Both can only raise the bound, as long as such faults do not help otherwise (a price that falls, say).
@@ -33,6 +35,7 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
 _CHUNK = 4096
+_BEYOND = 1e15  # USD or seconds that no limit allows
 
 
 def hindsight_bounds(core: LaneCore, episodes: int, seed: int = 0) -> F64 | None:
@@ -59,10 +62,10 @@ def hindsight_of(core: LaneCore, seeds: NDArray[Any], episodes: NDArray[Any], sc
         scales: ``(E,)`` what multiplies the core's intensity in each, as in :meth:`LaneCore.grade`.
 
     Returns:
-        None for another environment than the router, when the reward is not a weighted sum, for which alone the
-        formula holds, or when answers have a quality, which a chain of repairs can raise further than any one call.
+        None for another environment than the router, or when the reward is not a weighted sum, for which alone the
+        formula holds.
     """
-    if not isinstance(core, RouterCore) or core.graded or not isinstance(core.reward_function, WeightedSum):
+    if not isinstance(core, RouterCore) or not isinstance(core.reward_function, WeightedSum):
         return None
     bounds = np.zeros(len(seeds))
     levels = np.rint(scales * LEVELS)
@@ -141,7 +144,7 @@ class _Reader:
         self.begin(seeds, episodes)
         best = np.maximum(self._handoff(), 0.0)
         for k in range(self.core.num_configs):
-            best = np.maximum(best, self._configuration(k))
+            best = np.maximum(best, self._chain(k) if self.core.graded else self._configuration(k))
         return best
 
     def _worth(self, value: Any, cost: F64, seconds: F64) -> F64:
@@ -190,8 +193,49 @@ class _Reader:
             base_cost, base_time = np.minimum(base_cost, cost), np.minimum(base_time, seconds)
         return best
 
+    def _chain(self, k: int) -> F64:
+        """Most that a launch of configuration ``k`` and rounds of repair are worth, where answers have a quality."""
+        core, quality = self.core, self.core.spec.quality
+        assert quality is not None
+        best = np.full(core.num_lanes, -np.inf)
+        launches, repairs = [], []
+        for j in range(min(int(core.source.calls_allowed[:, k].max()), core.max_calls)):
+            allowed = j < core.source.calls_allowed[:, k]
+            launches.append(self._usable(k, j, Verb.LAUNCH, allowed))
+            value, cost, seconds = launches[-1]
+            best = np.maximum(best, self._worth(self.reward.accuracy * value, cost, seconds))
+            if core.spec.repair is not None:
+                repairs.append(self._usable(k, j, Verb.REPAIR, allowed))
+        if not repairs:
+            return best
+        drafts, draft_cost, draft_time = (np.stack(part) for part in zip(*launches, strict=True))
+        rounds, round_cost, round_time = (np.stack(part) for part in zip(*repairs, strict=True))
+        good = np.sort(np.maximum(drafts, rounds), axis=0)[::-1]
+        cost = draft_cost.min(axis=0) + np.cumsum(np.sort(round_cost, axis=0), axis=0)
+        seconds = draft_time.min(axis=0) + np.cumsum(np.sort(round_time, axis=0), axis=0)
+        missing = 1.0 - good[0]
+        for n in range(1, len(good)):
+            missing = missing * (1.0 - quality.gain * good[n])
+            best = np.maximum(best, self._worth(self.reward.accuracy * (1.0 - missing), cost[n - 1], seconds[n - 1]))
+        return best
+
+    def _usable(self, k: int, number: int, verb: Verb, allowed: Bools) -> tuple[F64, F64, F64]:
+        """Quality, cost and latency of a fresh answer; out of reach where the call fails or is not allowed."""
+        calls = self._place(k, number, verb)
+        assert calls.quality is not None
+        there = allowed & (calls.status == Status.OK)
+        return (
+            np.where(there, calls.quality, 0.0), np.where(there, calls.cost_usd, _BEYOND),
+            np.where(there, calls.latency_s, _BEYOND),
+        )  # fmt: skip
+
     def call(self, k: int, number: int, verb: Verb) -> tuple[Bools, F64, F64]:
         """Whether call ``number`` to ``k`` brings a right answer, its cost and its latency."""
+        calls = self._place(k, number, verb)
+        return calls.right & (calls.status == Status.OK), calls.cost_usd, calls.latency_s
+
+    def _place(self, k: int, number: int, verb: Verb) -> Calls:
+        """Call ``number`` to ``k`` in every lane, struck by the faults that depend on nothing else."""
         core = self.core
         lanes, n = core.all_lanes, core.num_lanes
         service, count = np.full(n, k), np.full(n, number)
@@ -207,9 +251,10 @@ class _Reader:
             lanes, service, verb, count, 0.0, outcome.latency_s, outcome.cost_usd, outcome.right, 0.0, 0
         )
         calls.status = outcome.status.copy()
+        calls.quality = outcome.quality
         if self.plan is not None:
             self.plan.strike(calls, core.keys)
-        return calls.right & (calls.status == Status.OK), calls.cost_usd, calls.latency_s
+        return calls
 
 
 def _timeless(like: RouterCore, lanes: int, scale: float) -> Any:

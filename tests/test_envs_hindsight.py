@@ -7,14 +7,12 @@ import pytest
 
 from brownout.envs.hindsight import first_calls, hindsight_bounds
 from brownout.envs.router_core import RouterCore
-from brownout.scenarios import builtin_scenarios, load_scenario
+from brownout.scenarios import builtin_scenarios
 from brownout.trainers.baselines import applicable_baselines, make_baseline
 from brownout.trainers.evaluation import evaluate, play
 from router_support import tiny
 
 EPISODES = 300
-# with a quality there is none: see test_envs_repair.py
-BOUNDED = [name for name in builtin_scenarios("router") if load_scenario(name).quality is None]  # type: ignore[attr-defined]
 
 
 def bounds_of(core: RouterCore, seed: int = 0) -> np.ndarray:
@@ -24,7 +22,7 @@ def bounds_of(core: RouterCore, seed: int = 0) -> np.ndarray:
 
 
 @pytest.mark.parametrize("profile", ["clean", "production"])
-@pytest.mark.parametrize("name", BOUNDED)
+@pytest.mark.parametrize("name", builtin_scenarios("router"))
 def test_no_policy_passes_the_bound_in_any_episode(name: str, profile: str) -> None:
     core = RouterCore(name, 64, profile=profile)
     bounds = bounds_of(core)

@@ -218,10 +218,28 @@ def test_the_cap_is_drawn_with_the_task_shown_and_kept() -> None:
     assert (core.spend <= caps).all()
 
 
-def test_bounds_are_not_claimed() -> None:
-    core = RouterCore("deep-research", 4)
-    assert hindsight_bounds(core, 10) is None
-    assert ceiling_of(core) is None
+def test_the_bound_of_a_draft_and_one_round_by_hand() -> None:
+    """The better of two answers alone, or as a draft that the other one mends."""
+    data = graded(portfolio__writer={"family": "a", "cost_usd": 0.25, "latency_s": 8.0, "max_calls": 2})
+    data["reward"] = {"accuracy": 2.0, "per_usd": 1.0, "per_s": 0.01, "wrong_answer": 0.0}
+    core = begin(data, LANES, profile="clean")
+    bounds = hindsight_bounds(core, LANES)
+    assert bounds is not None
+    core.seed(core.all_lanes, [0] * LANES)
+    core.begin(core.all_lanes, core.all_lanes)
+    nil = np.zeros(LANES, np.int64)
+    first, second = (core.source.call(core.all_lanes, core.keys, nil, nil + j).quality for j in (0, 1))
+    assert first is not None
+    assert second is not None
+    high, low = np.maximum(first, second), np.minimum(first, second)
+    alone = 2.0 * high - 0.25 - 0.08
+    mended = 2.0 * (1.0 - (1.0 - high) * (1.0 - 0.5 * low)) - 0.25 - 0.125 - 0.08 - 0.02
+    assert np.allclose(bounds, np.maximum(np.maximum(alone, mended), 0.0))
+    assert (mended > alone).mean() > 0.1
+
+
+def test_no_optimum_is_claimed() -> None:
+    assert ceiling_of(RouterCore("deep-research", 4)) is None
 
 
 def test_an_evaluation_reports_quality_and_counts_successes_by_threshold() -> None:
