@@ -15,6 +15,7 @@ from .calls import Calls, Mask, Status, Verb, Word
 from .world import Services
 
 DEFAULT_CAPACITY = 65_536
+_FIRST_ROWS = 64
 
 _COLUMNS: dict[str, type] = {
     "lane": np.int64,
@@ -71,7 +72,7 @@ class InjectionLog:
         self._services = services
         self._faults = tuple(faults)
         self._capacity = capacity
-        self._columns = {name: np.zeros(capacity, dtype=dtype) for name, dtype in _COLUMNS.items()}
+        self._columns = {name: np.zeros(min(capacity, _FIRST_ROWS), dtype=dtype) for name, dtype in _COLUMNS.items()}
         self._counts = np.zeros(len(self._faults), dtype=np.int64)
         self._written = 0
 
@@ -116,6 +117,7 @@ class InjectionLog:
         if not self._capacity or not count:
             self._written += count
             return
+        self._make_room(min(self._written + count, self._capacity))
         skipped = max(0, count - self._capacity)
         begin = (self._written + skipped) % self._capacity
         end = begin + count - skipped
@@ -140,6 +142,16 @@ class InjectionLog:
         put("fault", fault)
         put("status", calls.status)
         put("applied", calls.applied)
+
+    def _make_room(self, rows: int) -> None:
+        """Grow to ``rows`` at least; most logs stay short, and there is one per environment."""
+        held = len(self._columns["lane"])
+        if rows > held:
+            size = min(max(rows, 2 * held), self._capacity)
+            self._columns = {
+                name: np.concatenate([column, np.zeros(size - held, column.dtype)])
+                for name, column in self._columns.items()
+            }
 
     def rows(self) -> NDArray[np.void]:
         """Return the kept rows, oldest first, as a structured array.
