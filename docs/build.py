@@ -6,7 +6,8 @@
     python docs/build.py --redraw   tables, figures and pictures from the last trainings in runs/docs
 
 A generated part stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Tables come from
-``generators/reference.py``; measured figures and pictures from ``generators/figures.py``.
+``generators/reference.py`` and ``generators/workflow_reference.py``; measured figures and pictures from
+``generators/figures.py``.
 """
 
 from __future__ import annotations
@@ -16,10 +17,11 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from generators import figures, reference
+from generators import figures, reference, workflow_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 Blocks = Mapping[str, Callable[[], str]]
+TABLES: Blocks = {**reference.BLOCKS, **workflow_reference.BLOCKS}
 
 
 def pages(root: Path = ROOT) -> list[Path]:
@@ -70,7 +72,7 @@ def refresh(blocks: Blocks, *, write: bool) -> list[str]:
         ValueError: if a page names a part that nobody makes, or no page shows one that is made.
     """
     shown = {path: markers(path.read_text(encoding="utf-8")) for path in pages()}
-    known = {*reference.BLOCKS, *figures.BLOCKS}
+    known = {*TABLES, *figures.BLOCKS}
     for path, names in shown.items():
         unknown = sorted(set(names) - known)
         if unknown:
@@ -98,7 +100,7 @@ def main(arguments: list[str] | None = None) -> int:
     choice.add_argument("--check", action="store_true", help="exit with 1 if such a table is stale")
     choice.add_argument("--redraw", action="store_true", help="draw again from the last trainings in runs/docs")
     options = parser.parse_args(arguments)
-    changed = refresh(reference.BLOCKS, write=not options.check)
+    changed = refresh(TABLES, write=not options.check)
     if options.check:
         for page in changed:
             print(f"{page}: a generated part is stale; run: python docs/build.py --tables", file=sys.stderr)

@@ -16,11 +16,13 @@ from numpy.typing import NDArray
 from ..faults import Calls, Status, Verb
 from ..rewards.components import ACCURACY, COST_USD, HANDOFF, LATE_S, LATENCY_S, SAFETY
 from .lanes import F64, I64, Bools
+from .rows import any_of, sum_of
 from .streams import uniform
 from .workflow_learn import WorkflowLearning
 from .workflow_state import (
     ABORTED,
     AS_HELD,
+    DONE,
     DUPLICATE,
     ESCALATED,
     GARBAGE,
@@ -28,7 +30,8 @@ from .workflow_state import (
     PARTIAL,
     SLIPPED,
     SUCCESS,
-    Belief,
+    TODO,
+    UNKNOWN,
     Kind,
     at,
     flat,
@@ -41,7 +44,38 @@ _VERB = np.array(
 _WRITER = np.array([0, 0, 0, 0, 0, 1, 2, 2, 0, 0, 0, 0, 0], dtype=np.int64)  # reasoner that writes the arguments
 _THINKER = np.array([0, 1, 2, 1, 2, 1, 2, 2, 0, 0, 0, 0, 0], dtype=np.int64)  # reasoner in use
 _FILLS = np.array([1, 1, 1, 1, 1, 1, 1, 1, 1, 0, 0, 1, 0], dtype=np.float64)  # what enters the context
-_OK = np.int8(Status.OK)
+_SIDE = np.array(
+    [-1, 0, 1, 0, 1, -1, -1, -1, -1, 2, 2, -1, 3], dtype=np.int64
+)  # side service it goes to, -1: a business one
+_OK, _EMPTY, _PENDING = np.int8(Status.OK), np.int8(Status.EMPTY), np.int8(Status.PENDING)
+_UNAUTHORIZED, _FORBIDDEN, _NOT_FOUND = (
+    np.int8(status) for status in (Status.UNAUTHORIZED, Status.FORBIDDEN, Status.NOT_FOUND)
+)
+_CONFLICT, _UNPROCESSABLE, _LOCKED = (
+    np.int8(status) for status in (Status.CONFLICT, Status.UNPROCESSABLE, Status.LOCKED)
+)
+FETCH, VERIFY, COMPENSATE, DISPATCH, WAIT, NOTHING = (
+    int(kind) for kind in (Kind.FETCH, Kind.VERIFY, Kind.COMPENSATE, Kind.DISPATCH, Kind.WAIT, Kind.NOTHING)
+)
+
+
+class _Arguments:
+    """What is wrong with the arguments of calls that carry out a step, ``(n,)`` each.
+
+    ``slip``: the reasoner's own; ``stale``: a write against a version that has moved on; ``broken``: a format check
+    shows it; ``wrong``: the effect will not be what it should be, for whatever reason but a slip.
+    """
+
+    __slots__ = ("broken", "luck", "rows", "slip", "stale", "step", "writer", "wrong")
+
+    def __init__(self, core: WorkflowCore, rows: I64, step: I64, writer: I64, load: F64, u: F64) -> None:
+        self.rows, self.step, self.writer, self.luck = rows, step, writer, u[:, 5]
+        self.slip = u[:, 4] < core.slip.take(writer - 1) + load * core.spec.session.confusion
+        # a read asks the service as it is now; a write goes against the version that the agent has read
+        self.stale = any_of(core.reads.take(step, axis=0) & core.outdated(rows)) & core.writes.take(step)
+        held = core.needs.take(step, axis=0) & core.wrong.take(rows, axis=0)
+        self.broken = any_of(held & core.visible.take(rows, axis=0))
+        self.wrong = any_of(held) | self.stale | at(core.changed, rows, step) | core.misled(rows, step)
 
 
 class WorkflowCore(WorkflowLearning):
@@ -55,7 +89,7 @@ class WorkflowCore(WorkflowLearning):
                       self.visible, self.repairable, self.wrong, self.known, self.applied, self.bad, self.stray,
                       self.key, self.belief, self.verified, self.excess, self.attempts, self.status, self.changed,
                       self.draft, self.lock_until, self.input_at, self.hold, self.retry_at, self.told, self.answer,
-                      self.applied_key, self.begun, self.cursor):  # fmt: skip
+                      self.applied_key, self.begun, self.cursor, self.moot):  # fmt: skip
             array[lanes] = 0
         self.snapshot[lanes] = -1
         self.read_order[lanes] = -1
@@ -74,7 +108,7 @@ class WorkflowCore(WorkflowLearning):
         self._bind_records(lanes, keys)
         if self.plan is not None:
             self.plan.reset(lanes, keys)
-        self._move_cursor()
+        self._start_cursor(lanes)
         if lanes.size == self.num_lanes:
             self._allowed = self.view.legal(None)
         else:
@@ -100,25 +134,25 @@ class WorkflowCore(WorkflowLearning):
         self.applied[lanes] = done
         self.applied_key[lanes] = np.where(done, -1, 0)
         doubt = begun[:, None] & self.writes
-        self.belief[lanes] = np.where(doubt, Belief.UNKNOWN, Belief.TODO)
+        self.belief[lanes] = np.where(doubt, UNKNOWN, TODO)
 
     def _advance(self, actions: I64, frozen: I64 | None) -> None:
         n = self.num_lanes
         legal = self._allowed.ravel().take(self.all_lanes * len(self.action_names) + actions)
         kind = actions.copy()
         if not legal.all():
-            kind[~legal] = Kind.NOTHING
+            kind[~legal] = NOTHING
         if frozen is not None:
-            kind[frozen] = Kind.NOTHING
+            kind[frozen] = NOTHING
         clock, spend = self.clock.copy(), self.spend.copy()
-        calls = kind < Kind.WAIT
+        calls = kind < WAIT
         if calls.all():
             self._call(self.all_lanes, kind)
         elif calls.any():
             rows = np.flatnonzero(calls)
             self._call(rows, kind.take(rows))
         if not calls.all():
-            counts = np.bincount(kind, minlength=Kind.NOTHING + 1).tolist()
+            counts = np.bincount(kind, minlength=NOTHING + 1).tolist()
             for code in range(Kind.WAIT, Kind.NOTHING):
                 if counts[code]:
                     rows = self.all_lanes if counts[code] == n else np.flatnonzero(kind == code)
@@ -138,7 +172,7 @@ class WorkflowCore(WorkflowLearning):
 
     def _act(self, kind: Kind, rows: I64) -> None:
         """Do what is no call to a machine."""
-        if kind == Kind.WAIT:
+        if kind == WAIT:
             self._wait(rows)
         elif kind == Kind.SWITCH:
             self._next_step(rows, 1)
@@ -178,27 +212,37 @@ class WorkflowCore(WorkflowLearning):
             concurrent=self._concurrent(rows, service),
         )  # fmt: skip
         key = at(self.key, rows, step)  # as sent: a crash during the call loses it
-        keeps = (kind == Kind.COMPENSATE) & (at(self.belief, rows, step) == Belief.DONE)
+        keeps = at(self.belief, rows, step) == DONE
         if self.plan is not None:
             self.plan.strike(calls, keys)
-        held = self._arguments(rows, kind, step, load, u) | {"key": key, "keeps": keeps}
-        self._admit(rows, kind, step, calls, held, u[:, 5])
-        wait = self._take_effect(rows, kind, step, calls, held, u[:, 6])
+        refusal, retry = np.zeros(len(rows), np.int8), np.zeros(len(rows))
+        wait = np.zeros(len(rows))
+        work = np.flatnonzero(writer)
+        args = None
+        if work.size:
+            args = _Arguments(self, rows[work], step[work], writer[work], load[work], u[work])
+            self._admit_work(args, calls, work, refusal, retry)
+        self._admit(rows, kind, step, calls, refusal, retry)
+        if args is not None:
+            wait[work] = self._carry_out(args, calls, work, key, u[:, 6])
+        undo = np.flatnonzero((kind == COMPENSATE) & calls.applied)
+        if undo.size:
+            self._undo(rows[undo], step[undo], keeps[undo])
         self.context[rows] = np.minimum(self.context.take(rows) + _FILLS.take(kind) * self.spec.session.growth, 1.0)
         self.reasoner[rows] = np.where(thinker > 0, thinker, self.reasoner.take(rows))
         self._pass_time(rows, kind, step, calls, extra, wait)
         self._learn(rows, kind, step, record, calls, keeps, u[:, 6])
+        self._pay(rows, calls.cost_usd + extra)
         if self._tells(rows):
             self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
-        self._pay(rows, calls.cost_usd + extra)
 
     def _step_of(self, rows: I64, kind: I64) -> I64:
         """The step that each call is about: the current one, unless something is to be read back or undone."""
         step = self.cursor.take(rows)
-        back = kind == Kind.VERIFY
+        back = kind == VERIFY
         if back.any():
             step = np.where(back, self.to_verify(rows), step)
-        undo = kind == Kind.COMPENSATE
+        undo = kind == COMPENSATE
         if undo.any():
             step = np.where(undo, self.to_compensate(rows), step)
         return step
@@ -210,97 +254,78 @@ class WorkflowCore(WorkflowLearning):
 
     def _service_of(self, kind: I64, step: I64, record: I64) -> I64:
         """The service that each call goes to."""
-        side = self.first_side
-        service = self.service_of_step.take(step)
-        service = np.where(kind == Kind.FETCH, self.service_of_record.take(record), service)
-        thinks = (kind >= Kind.VALIDATE_CHEAP) & (kind <= Kind.REPAIR_STRONG)
-        service = np.where(thinks, side + 1 - (kind & 1), service)  # odd codes are the cheap reasoner's
-        service = np.where((kind == Kind.REFRESH) | (kind == Kind.RESYNC), self.auth_index, service)
-        return np.where(kind == Kind.CLARIFY, self.requester_index, service)
+        own = np.where(kind == FETCH, self.service_of_record.take(record), self.service_of_step.take(step))
+        side = _SIDE.take(kind)
+        return np.where(side < 0, own, self.first_side + side)
 
     def _concurrent(self, rows: I64, service: I64) -> I64:
         """Calls in flight at the same provider."""
-        flying = np.isfinite(self.flight_until.take(rows, axis=0))
-        if not flying.any():
-            return np.zeros(len(rows), np.int64)
-        same = self.family_of.take(self.service_of_step) == self.family_of.take(service)[:, None]
-        return (flying & same).sum(axis=1)
+        count = np.zeros(len(rows), np.int64)
+        flying = self.flight_until.take(rows, axis=0) < np.inf
+        busy = np.flatnonzero(any_of(flying))
+        if busy.size:
+            same = self.family_of.take(self.service_of_step) == self.family_of.take(service[busy])[:, None]
+            count[busy] = sum_of(flying[busy] & same)
+        return count
 
-    def _arguments(self, rows: I64, kind: I64, step: I64, load: F64, u: F64) -> dict[str, NDArray[Any]]:
-        """What is wrong with the arguments of calls that carry out a step; all False for other calls."""
-        writer = _WRITER.take(kind)
-        writes = writer > 0
-        slip = u[:, 4] < self.slip.take(np.maximum(writer - 1, 0)) + load * self.spec.session.confusion
-        slip &= writes
-        need = self.needs.take(step, axis=0)
-        old = self._old(rows)
-        # a read asks the service as it is now; a write goes against the version that the agent has read
-        stale = (self.reads.take(step, axis=0) & old).any(axis=1) & writes & self.writes.take(step)
-        wrong = need & self.wrong.take(rows, axis=0)
-        broken = (wrong & self.visible.take(rows, axis=0)).any(axis=1) & writes
-        data = wrong.any(axis=1) & writes
-        data |= stale
-        data |= at(self.changed, rows, step) & writes
-        data |= self._misled(rows, step)
-        return {"slip": slip, "stale": stale, "broken": broken | slip, "data": data & writes}
+    def _admit_work(self, args: _Arguments, calls: Calls, work: I64, refusal: NDArray[np.int8], retry: F64) -> None:
+        """Refuse to carry out a step: by its arguments, a draft in the way, a lock."""
+        start = calls.started_s[work]
+        strict = args.luck < self.strict.take(calls.service[work])
+        found = np.where(args.stale & strict, _CONFLICT, np.int8(0))
+        np.copyto(found, _UNPROCESSABLE, where=(args.broken | args.slip) & strict)
+        np.copyto(found, _CONFLICT, where=at(self.draft, args.rows, args.step))
+        lock = at(self.lock_until, args.rows, args.step)
+        held = start < lock
+        np.copyto(found, _LOCKED, where=held)
+        refusal[work] = found
+        retry[work] = np.where(held, lock - start, 0.0)
 
-    def _admit(self, rows: I64, kind: I64, step: I64, calls: Calls, held: dict[str, NDArray[Any]], luck: F64) -> None:
+    def _admit(self, rows: I64, kind: I64, step: I64, calls: Calls, refusal: NDArray[np.int8], retry: F64) -> None:
         """Refuse what the server does not accept, by its state at the moment the call arrives."""
         service, start = calls.service, calls.started_s
         carries = _WRITER.take(kind) > 0
-        touches = carries | (kind == Kind.FETCH)
-        strict = luck < self.strict.take(service)
-        refusal = np.zeros(len(rows), np.int8)
-        retry = np.zeros(len(rows))
+        touches = carries | (kind == FETCH)
 
-        def refuse(where: Bools, status: Status, until: F64 | None = None) -> None:
-            refusal[where] = status
-            retry[where] = 0.0 if until is None else until[where] - start[where]
+        def refuse(where: Bools, status: np.int8) -> None:
+            np.copyto(refusal, status, where=where)
+            np.copyto(retry, 0.0, where=where)
 
-        # from the innermost check to the outermost: the last one that applies wins
-        refuse(held["stale"] & strict, Status.CONFLICT)
-        refuse(held["broken"] & strict, Status.UNPROCESSABLE)
-        refuse(carries & at(self.draft, rows, step), Status.CONFLICT)
-        lock = at(self.lock_until, rows, step)
-        refuse(carries & (start < lock), Status.LOCKED, lock)
-        refuse(touches & (start < at(self.input_at, rows, step)), Status.NOT_FOUND)
-        refuse(touches & at(self.renamed, rows, service), Status.UNPROCESSABLE)
-        refuse(at(self.revoked, rows, service), Status.FORBIDDEN)
-        refuse(self.auth.take(service) & (start >= self.token_until.take(rows)), Status.UNAUTHORIZED)
-        # a read that brings nothing cannot be taken for one that did
-        nothing = carries & ~calls.applied & (calls.status == _OK) & ~self.writes.take(step)
-        calls.status[nothing] = Status.EMPTY
+        # from the inner checks to the outer ones: the last that applies wins
+        refuse(touches & (start < at(self.input_at, rows, step)), _NOT_FOUND)
+        refuse(touches & at(self.renamed, rows, service), _UNPROCESSABLE)
+        refuse(at(self.revoked, rows, service), _FORBIDDEN)
+        refuse(self.auth.take(service) & (start >= self.token_until.take(rows)), _UNAUTHORIZED)
         out = refusal != 0
         if out.any():
             calls.applied &= ~out
             shown = out & (calls.status == _OK)
-            calls.status[shown] = refusal[shown]
-            calls.retry_after_s[shown] = retry[shown]
-            calls.cost_usd[out] = 0.0
+            np.copyto(calls.status, refusal, where=shown)
+            np.copyto(calls.retry_after_s, retry, where=shown)
+            np.copyto(calls.cost_usd, 0.0, where=out)
+        # a read that brings nothing cannot be taken for one that did
+        nothing = carries & ~calls.applied & (calls.status == _OK) & ~self.writes.take(step)
+        np.copyto(calls.status, _EMPTY, where=nothing)
 
     # ---------------------------------------------------------------- effects on the server
 
-    def _take_effect(
-        self, rows: I64, kind: I64, step: I64, calls: Calls, held: dict[str, NDArray[Any]], luck: F64
-    ) -> F64:
+    def _carry_out(self, args: _Arguments, calls: Calls, work: I64, key: I64, luck: F64) -> F64:
         """Do on the server what the calls ask for; returns the seconds until an approval, 0 for none."""
-        writer = _WRITER.take(kind)
-        wait = np.zeros(len(rows))
-        chosen = np.flatnonzero((writer > 0) & calls.applied)
-        if chosen.size:
-            lanes, place = rows[chosen], step[chosen]
-            # a failed call brings nothing right, but what was done before it failed may be
-            spoilt = ~calls.right[chosen] & (calls.status[chosen] == _OK)
-            bad = np.where(held["slip"][chosen], SLIPPED, np.where(held["data"][chosen] | spoilt, AS_HELD, 0))
-            self._apply(lanes, place, bad, held["key"][chosen])
-            heard = (self.reads.take(place, axis=0) & self.planted.take(lanes, axis=0)).any(axis=1)
-            if heard.any():
-                obeys = heard & (luck[chosen] < self.obey.take(writer[chosen] - 1))
-                self.stray[lanes[obeys], place[obeys]] += 1
-            wait[chosen] = self._approval(lanes, place)
-        undone = np.flatnonzero((kind == Kind.COMPENSATE) & calls.applied)
-        if undone.size:
-            self._undo(rows[undone], step[undone], held["keeps"][undone])
+        wait = np.zeros(len(work))
+        chosen = np.flatnonzero(calls.applied[work])
+        if not chosen.size:
+            return wait
+        which = work[chosen]
+        rows, step = args.rows[chosen], args.step[chosen]
+        # a failed call brings nothing right, but what was done before it failed may be
+        spoilt = ~calls.right[which] & (calls.status[which] == _OK)
+        bad = np.where(args.slip[chosen], SLIPPED, np.where(args.wrong[chosen] | spoilt, AS_HELD, 0))
+        self._apply(rows, step, bad, key[which])
+        heard = any_of(self.reads.take(step, axis=0) & self.planted.take(rows, axis=0))
+        if heard.any():
+            obeys = heard & (luck[which] < self.obey.take(args.writer[chosen] - 1))
+            self.stray[rows[obeys], step[obeys]] += 1
+        wait[chosen] = self._approval(rows, step)
         return wait
 
     def _apply(self, rows: I64, step: I64, bad: I64, key: I64) -> None:
@@ -347,7 +372,7 @@ class WorkflowCore(WorkflowLearning):
     def _pass_time(self, rows: I64, kind: I64, step: I64, calls: Calls, extra: F64, wait: F64) -> None:
         """Let the clock run to the end of the calls; those in the background only take the time to be started."""
         end = calls.started_s + calls.latency_s
-        behind = kind == Kind.DISPATCH
+        behind = kind == DISPATCH
         pending = (wait > 0.0) & (calls.status == _OK)
         flies = behind | pending
         if flies.any():
@@ -355,7 +380,7 @@ class WorkflowCore(WorkflowLearning):
             self.flight_until[lanes, place] = end[flies] + wait[flies]
             self.flight_status[lanes, place] = calls.status[flies]
             self.flight_retry[lanes, place] = calls.retry_after_s[flies]
-            calls.status[flies] = Status.PENDING
+            calls.status[flies] = _PENDING
         until = np.where(behind, calls.started_s, end)
         if self.ends_on_deadline:
             deadline = self.preferences["deadline_s"].take(rows)

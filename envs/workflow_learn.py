@@ -12,10 +12,34 @@ from numpy.typing import NDArray
 
 from ..faults import Calls, Status
 from .lanes import F64, I64, Bools
+from .rows import any_of
 from .streams import uniform
-from .workflow_state import SLIPPED, Belief, Kind, Known, WorkflowState, at, flat
+from .workflow_state import (
+    CHECKED,
+    DONE,
+    FETCHED,
+    FLAGGED,
+    IN_FLIGHT,
+    REPAIRED,
+    SLIPPED,
+    STUCK,
+    TODO,
+    UNKNOWN,
+    UNSEEN,
+    Kind,
+    WorkflowState,
+    at,
+    flat,
+)
 
-_OK = np.int8(Status.OK)
+_OK, _PENDING = np.int8(Status.OK), np.int8(Status.PENDING)
+_FETCH, _VALIDATE, _REPAIR, _CALL, _LAST_CALL, _VERIFY, _REFRESH, _RESYNC, _COMPENSATE, _CLARIFY = (
+    int(kind)
+    for kind in (Kind.FETCH, Kind.VALIDATE_CHEAP, Kind.REPAIR_CHEAP, Kind.CALL_CHEAP, Kind.DISPATCH, Kind.VERIFY,
+                 Kind.REFRESH, Kind.RESYNC, Kind.COMPENSATE, Kind.CLARIFY)
+)  # fmt: skip
+_KINDS = int(Kind.NOTHING)
+_NOBODY = np.zeros(0, np.int64)
 # answers after which the work may or may not have been done
 _DOUBTFUL = np.zeros(len(Status), np.bool_)
 _DOUBTFUL[[Status.TIMEOUT, Status.RESET, Status.SERVER_ERROR, Status.BAD_GATEWAY, Status.UNEXPECTED, Status.MALFORMED,
@@ -24,7 +48,7 @@ _DOUBTFUL[[Status.TIMEOUT, Status.RESET, Status.SERVER_ERROR, Status.BAD_GATEWAY
 
 def _is_flagged(known: NDArray[np.int8]) -> Bools:
     """Fields that are known to be wrong, or taken to be."""
-    return (known == Known.FLAGGED) | (known == Known.STUCK)
+    return (known == FLAGGED) | (known == STUCK)
 
 
 class WorkflowLearning(WorkflowState):
@@ -37,14 +61,14 @@ class WorkflowLearning(WorkflowState):
         reported done and not read back, else the current one."""
         cursor = self.cursor.take(rows)
         belief = self.belief.take(rows, axis=0)
-        open_ = (belief == Belief.DONE) & ~self.verified.take(rows, axis=0) & self.writes
-        doubt = belief[np.arange(len(rows)), cursor] == Belief.UNKNOWN
-        return np.where(~doubt & open_.any(axis=1), open_.argmax(axis=1), cursor)
+        open_ = (belief == DONE) & ~self.verified.take(rows, axis=0) & self.writes
+        doubt = belief[np.arange(len(rows)), cursor] == UNKNOWN
+        return np.where(~doubt & any_of(open_), open_.argmax(axis=1), cursor)
 
     def to_compensate(self, rows: I64) -> I64:
         """The step that ``compensate`` undoes: the first with too much of it that can be undone, else the current."""
         over = (self.excess.take(rows, axis=0) > 0) & self.compensable
-        return np.where(over.any(axis=1), over.argmax(axis=1), self.cursor.take(rows))
+        return np.where(any_of(over), over.argmax(axis=1), self.cursor.take(rows))
 
     # ---------------------------------------------------------------- answers
 
@@ -52,59 +76,51 @@ class WorkflowLearning(WorkflowState):
         """Take note of what came back."""
         self._note_status(rows, step, calls.status, calls.retry_after_s)
         ok = calls.status == _OK
-        carries = (kind >= Kind.CALL_CHEAP) & (kind <= Kind.DISPATCH)
-        if carries.any():
-            chosen = np.flatnonzero(carries)
+        present = np.bincount(kind, minlength=_KINDS).tolist()
+        if any(present[_CALL : _LAST_CALL + 1]):
+            chosen = np.flatnonzero((kind >= _CALL) & (kind <= _LAST_CALL))
             self.attempts[rows[chosen], step[chosen]] += 1
             self._conclude(rows[chosen], step[chosen], calls.status[chosen])
-        undo = kind == Kind.COMPENSATE
-        if undo.any():
-            self._learn_undo(rows[undo & ok], step[undo & ok], keeps[undo & ok])
-            lost = undo & ~ok & _DOUBTFUL.take(calls.status)
-            if lost.any():
-                self.belief[rows[lost], step[lost]] = Belief.UNKNOWN
-                self.excess[rows[lost], step[lost]] = 0
-        if not ok.any():
-            return
+        if present[_COMPENSATE]:
+            self._learn_undo(rows, step, keeps, calls.status, kind == _COMPENSATE)
 
-        def of(*kinds: Kind) -> I64:
-            hit = kind == kinds[0]
-            for other in kinds[1:]:
-                hit = hit | (kind == other)
-            return np.flatnonzero(hit & ok)
+        def of(first: int, last: int) -> I64:
+            if not any(present[first : last + 1]):
+                return _NOBODY
+            return np.flatnonzero((kind >= first) & (kind <= last) & ok)
 
-        chosen = of(Kind.FETCH)
+        chosen = of(_FETCH, _FETCH)
         if chosen.size:
             self._learn_fetch(rows[chosen], step[chosen], record[chosen], calls.right[chosen])
-        chosen = of(Kind.VALIDATE_CHEAP, Kind.VALIDATE_STRONG)
+        chosen = of(_VALIDATE, _VALIDATE + 1)
         if chosen.size:
-            strong = kind[chosen] - Kind.VALIDATE_CHEAP
+            strong = kind[chosen] - _VALIDATE
             self._learn_validate(rows[chosen], step[chosen], strong, calls.right[chosen], luck[chosen])
-        chosen = of(Kind.REPAIR_CHEAP, Kind.REPAIR_STRONG)
+        chosen = of(_REPAIR, _REPAIR + 1)
         if chosen.size:
-            self._learn_repair(rows[chosen], step[chosen], kind[chosen] - Kind.REPAIR_CHEAP, calls.right[chosen])
-        chosen = of(Kind.VERIFY)
+            self._learn_repair(rows[chosen], step[chosen], kind[chosen] - _REPAIR, calls.right[chosen])
+        chosen = of(_VERIFY, _VERIFY)
         if chosen.size:
             self._learn_verify(rows[chosen], step[chosen])
-        chosen = of(Kind.REFRESH)
+        chosen = of(_REFRESH, _REFRESH)
         if chosen.size:
             lanes = rows[chosen]
-            self.token_known[lanes] = self.clock.take(lanes) + self.spec.token.ttl_s
-            self.token_until[lanes] = np.where(calls.right[chosen], self.token_known[lanes], self.clock.take(lanes))
-        chosen = of(Kind.RESYNC)
+            now = self.clock.take(lanes)
+            self.token_known[lanes] = now + self.spec.token.ttl_s
+            self.token_until[lanes] = np.where(calls.right[chosen], self.token_known[lanes], now)
+        chosen = of(_RESYNC, _RESYNC)
         if chosen.size:
             self._learn_resync(rows[chosen])
-        asked = kind == Kind.CLARIFY
-        if asked.any():
-            self.questions[rows[asked]] += 1
-            chosen = np.flatnonzero(asked & ok)
+        if present[_CLARIFY]:
+            self.questions[rows[kind == _CLARIFY]] += 1
+            chosen = of(_CLARIFY, _CLARIFY)
             self._learn_clarify(rows[chosen], step[chosen])
 
     def _note_status(self, rows: I64, step: I64, status: NDArray[np.int8], retry_after: F64) -> None:
         places, cell = flat(self.status, rows, step)
         places[cell] = status
         self.answer[rows] = status
-        failed = (status != _OK) & (status != Status.PENDING)
+        failed = (status != _OK) & (status != _PENDING)
         if failed.any():
             lanes = rows[failed]
             clock = self.clock.take(lanes)
@@ -115,9 +131,9 @@ class WorkflowLearning(WorkflowState):
         """Form a belief about a step from the status of a call that was to carry it out."""
         belief, cell = flat(self.belief, rows, step)
         doubt = _DOUBTFUL.take(status) & self.writes.take(step)
-        now = np.where(doubt, Belief.UNKNOWN, belief.take(cell))
-        now = np.where(status == _OK, Belief.DONE, now)
-        belief[cell] = np.where(status == Status.PENDING, Belief.IN_FLIGHT, now)
+        now = np.where(doubt, UNKNOWN, belief.take(cell))
+        now = np.where(status == _OK, DONE, now)
+        belief[cell] = np.where(status == _PENDING, IN_FLIGHT, now)
         self.verified.reshape(-1)[cell] = False
         done = status == _OK
         if self.decision_names and done.any():
@@ -131,6 +147,7 @@ class WorkflowLearning(WorkflowState):
                 continue
             sound = (self.applied[lanes, by] > 0) & (self.bad[lanes, by] == 0)
             self.told[lanes, index] = np.where(self.facts[lanes, index] == sound, 1, 2)
+            self.rule_out(lanes)
 
     def _land(self, rows: I64, step: I64) -> None:
         """Take the answer of a call that ran in the background or waited for an approval."""
@@ -138,7 +155,7 @@ class WorkflowLearning(WorkflowState):
         retry = self.flight_retry[rows, step]
         self.flight_until[rows, step] = np.inf
         belief, cell = flat(self.belief, rows, step)
-        belief[cell] = Belief.TODO
+        belief[cell] = TODO
         self._note_status(rows, step, status, retry)
         self._conclude(rows, step, status)
         if self._tells(rows):
@@ -160,11 +177,11 @@ class WorkflowLearning(WorkflowState):
         if spoilt.any():
             hit = np.flatnonzero(spoilt)
             now[hit, self.first_need[step[hit], record[hit]]] = True
-        fresh = mine & (moved[:, None] | (known == Known.UNSEEN))
+        fresh = mine & (moved[:, None] | (known == UNSEEN))
         again = mine & ~fresh
         shows = dirty & self.visible.take(rows, axis=0)
         better = again & wrong & ~now & _is_flagged(known)
-        known = np.where(fresh, np.where(shows, Known.FLAGGED, Known.FETCHED), np.where(better, Known.FETCHED, known))
+        known = np.where(fresh, np.where(shows, FLAGGED, FETCHED), np.where(better, FETCHED, known))
         self.known[rows] = known
         self.wrong[rows] = np.where(fresh, now, wrong & (now | ~again))
         snapshot[cell] = version.take(cell)
@@ -181,11 +198,11 @@ class WorkflowLearning(WorkflowState):
         detect = self.detect.take(strong) * (1.0 - self.context.take(rows) * self.spec.session.confusion)
         u = self._field_draws(self._look.take(strong, axis=0), rows)
         known, wrong = self.known.take(rows, axis=0), self.wrong.take(rows, axis=0)
-        looked = self.needs.take(step, axis=0) & (known != Known.UNSEEN) & ~_is_flagged(known)
+        looked = self.needs.take(step, axis=0) & (known != UNSEEN) & ~_is_flagged(known)
         odd = np.where(wrong, u < detect[:, None], u >= 1.0 - self.false_alarm.take(strong)[:, None])
         odd &= right[:, None]
-        passed = np.maximum(known, (Known.CHECKED + strong)[:, None])
-        self.known[rows] = np.where(looked, np.where(odd, Known.FLAGGED, passed), known)
+        passed = np.maximum(known, (CHECKED + strong)[:, None])
+        self.known[rows] = np.where(looked, np.where(odd, FLAGGED, passed), known)
         caught = (luck < detect) & right
         self.planted[rows] &= ~(caught[:, None] & self.reads.take(step, axis=0))
 
@@ -193,14 +210,14 @@ class WorkflowLearning(WorkflowState):
         """Repair the flagged fields that the step needs. Where it fails, the reasoner admits it or is fooled."""
         u = self._field_draws(self._mend.take(strong, axis=0), rows)
         known, wrong = self.known.take(rows, axis=0), self.wrong.take(rows, axis=0)
-        worked = self.needs.take(step, axis=0) & (known == Known.FLAGGED)
+        worked = self.needs.take(step, axis=0) & (known == FLAGGED)
         # what came wrong over the wire stands right on the server, so there is something to repair it from
         mendable = self.repairable.take(rows, axis=0) | (self.dirt.take(rows, axis=0) == 0)
         mend, detect = self.mend.take(strong)[:, None], self.detect.take(strong)[:, None]
         mended = (u < mend) & mendable & right[:, None]
         admits = ~mended & (u < mend + (1.0 - mend) * detect) & wrong
-        tried = np.where(strong[:, None] > 0, Known.STUCK, Known.FLAGGED)
-        self.known[rows] = np.where(worked, np.where(admits, tried, Known.REPAIRED), known)
+        tried = np.where(strong[:, None] > 0, STUCK, FLAGGED)
+        self.known[rows] = np.where(worked, np.where(admits, tried, REPAIRED), known)
         self.wrong[rows] = wrong & ~(worked & mended)
 
     def _learn_clarify(self, rows: I64, step: I64) -> None:
@@ -210,15 +227,16 @@ class WorkflowLearning(WorkflowState):
         asked = self.needs.take(step, axis=0) & _is_flagged(known)
         assert self.spec.requester is not None
         told = asked & (u < self.spec.requester.knows)
-        self.known[rows] = np.where(told, Known.REPAIRED, known)
+        self.known[rows] = np.where(told, REPAIRED, known)
         self.wrong[rows] &= ~told
         self._hear_changes(rows, self.changed.take(rows, axis=0))
 
     def _hear_changes(self, rows: I64, heard: Bools) -> None:
         """Learn what has changed about ``(n, W)`` steps: what was done the old way is in doubt."""
         self.messages[rows] = 0
-        self.changed[rows] &= ~heard
-        self.verified[rows] &= ~heard
+        if heard.any():
+            self.changed[rows] &= ~heard
+            self.verified[rows] &= ~heard
 
     # ---------------------------------------------------------------- steps and session
 
@@ -227,45 +245,46 @@ class WorkflowLearning(WorkflowState):
         count, stray = at(self.applied, rows, step), at(self.stray, rows, step)
         bad = at(self.bad, rows, step)
         need = self.needs.take(step, axis=0)
-        holds = ~(need & self.wrong.take(rows, axis=0)).any(axis=1)
-        holds &= ~at(self.changed, rows, step) & ~self._misled(rows, step)
+        holds = ~any_of(need & self.wrong.take(rows, axis=0))
+        holds &= ~at(self.changed, rows, step) & ~self.misled(rows, step)
         amiss = (bad == SLIPPED) | ((bad != 0) & holds)
         amiss &= (count > 0) & self.writes.take(step)
         natural = self.natural.take(step)
         good = (count > 0) & ~amiss
         excess = np.where(amiss & ~natural, count, np.maximum(count - 1, 0)) + stray
         places, cell = flat(self.belief, rows, step)
-        places[cell] = np.where(good, Belief.DONE, Belief.TODO)
+        places[cell] = np.where(good, DONE, TODO)
         self.verified.reshape(-1)[cell] = good
         self.excess.reshape(-1)[cell] = np.where(self.writes.take(step), excess, 0)
         if self.decision_names and good.any():
             self._hear_decisions(rows[good], step[good])
-        self._forget(rows, self._old(rows) & self.reads.take(step, axis=0))
+        self._forget(rows, self.outdated(rows) & self.reads.take(step, axis=0))
 
     def _forget(self, rows: I64, old: Bools) -> None:
         """Take note that ``(n, R)`` records have moved on: their fields must be read again."""
         if not old.any():
             return
-        self.known[rows] = np.where(old.take(self.record_of, axis=1), Known.UNSEEN, self.known.take(rows, axis=0))
+        self.known[rows] = np.where(old.take(self.record_of, axis=1), UNSEEN, self.known.take(rows, axis=0))
         for array in (self.snapshot, self.read_order):
             array[rows] = np.where(old, -1, array.take(rows, axis=0))
 
-    def _misled(self, rows: I64, step: I64) -> Bools:
+    def misled(self, rows: I64, step: I64) -> Bools:
         """Whether a step builds on a read that was made with wrong data."""
         wrong = (self.applied.take(rows, axis=0) == 0) | (self.bad.take(rows, axis=0) != 0)
-        return (wrong & self.sources.take(step, axis=0)).any(axis=1)
+        return any_of(wrong & self.sources.take(step, axis=0))
 
-    def _old(self, rows: I64) -> Bools:
+    def outdated(self, rows: I64) -> Bools:
         """Records that have moved on since the agent read them, ``(n, R)``."""
         snapshot = self.snapshot.take(rows, axis=0)
         return (snapshot >= 0) & (snapshot != self.version.take(rows, axis=0))
 
-    def _learn_undo(self, rows: I64, step: I64, keeps: Bools) -> None:
-        """Believe what the service says: that the surplus, or the whole step, is undone."""
-        places, cell = flat(self.belief, rows, step)
-        places[cell] = np.where(keeps, Belief.DONE, Belief.TODO)
-        self.verified.reshape(-1)[cell] = False
-        self.excess.reshape(-1)[cell] = 0
+    def _learn_undo(self, rows: I64, step: I64, keeps: Bools, status: NDArray[np.int8], undo: Bools) -> None:
+        """Believe what the service says: that the surplus, or the whole step, is undone; doubt a lost answer."""
+        told = undo & ((status == _OK) | _DOUBTFUL.take(status))
+        rows, step, keeps, ok = rows[told], step[told], keeps[told], status[told] == _OK
+        self.belief[rows, step] = np.where(ok, np.where(keeps, DONE, TODO), UNKNOWN)
+        self.verified[rows, step] = False
+        self.excess[rows, step] = 0
 
     def _learn_resync(self, rows: I64) -> None:
         """Set up the session anew: own customer, no drafts, present interface, empty context, known versions."""
@@ -274,7 +293,7 @@ class WorkflowLearning(WorkflowState):
         self.renamed[rows] = False
         self.context[rows] = 0.0
         self.synced_at[rows] = self.clock[rows]
-        old = self._old(rows)
+        old = self.outdated(rows)
         self._forget(rows, old)
 
     def _tell(self, kind: Kind, step: int, record: int, status: Status) -> None:

@@ -103,6 +103,7 @@ class _Workflow(_Port):
         core.key[lanes] += 1
         core.flight_until[lanes] = np.inf
         core.context[lanes] = 0.0
+        core.rule_out(lanes)
 
     def change_request(self, lanes: I64, noticed: Any) -> None:
         """Change what a write is about, unless its effect already stands: that was right when it was made."""

@@ -24,6 +24,7 @@ from ..scenarios.loading import fault_plan, services_of
 from ..scenarios.workflow_schema import WorkflowScenario
 from .lanes import F64, I64, Bools, LaneCore
 from .quantiles import QuantileBank, constant
+from .rows import any_of, sum_of
 from .streams import stream_id, stream_ids
 from .workflow_ports import WorkflowWorld
 from .workflow_view import WorkflowView
@@ -82,6 +83,9 @@ class Belief(IntEnum):
     SKIPPED = 4
 
 
+# plain numbers: looking a member up takes longer than most of what is done with it
+UNSEEN, FETCHED, CHECKED, ASSURED, FLAGGED, REPAIRED, STUCK = map(int, Known)
+TODO, DONE, UNKNOWN, IN_FLIGHT, SKIPPED = map(int, Belief)
 OUTCOMES = (
     "success",
     "partial",
@@ -222,12 +226,15 @@ class WorkflowState(LaneCore):
             np.array([*(step.idempotency == word for step in steps), False]) for word in ("key", "natural")
         )
         self.compensable = np.array([*(step.compensable for step in steps), False])
-        self.before = np.zeros(t + 1, np.uint32)
+        word = np.uint8 if t <= 8 else np.uint32  # room for one bit per step
+        self.before = np.zeros(t + 1, word)
+        self._bit = (1 << np.arange(t)).astype(word)
         self.sources = np.zeros((t + 1, t + 1), np.bool_)  # steps that read, whose result a step builds on
         for i, step in enumerate(steps):
             for other in step.after:
-                self.before[i] |= np.uint32(1 << column[other])
+                self.before[i] |= self._bit[column[other]]
                 self.sources[i, column[other]] = not self.writes[column[other]]
+        self._first_ready = self.before[:t] == 0
         goal = set(spec.goal_steps)
         self.goal = np.array([*(name in goal for name in self.step_names), False])
         self.condition = np.array(
@@ -309,7 +316,8 @@ class WorkflowState(LaneCore):
         self.facts, self.told = zeros(c, bool), zeros(c, np.int8)
         self.ready: Bools = zeros(self.num_steps, bool)
         self.target: I64 = zeros(None, int)  # the step that the call being placed is about
-        self._finished = np.zeros((n, 32), np.bool_)  # room to pack the finished steps into one word
+        self.moot: Bools = zeros(w, bool)  # steps that what was told of the decisions rules out
+        self.ready_count: I64 = zeros(None, int)
 
     # ---------------------------------------------------------------- records
 
@@ -362,6 +370,7 @@ class WorkflowState(LaneCore):
         super().set_state(state)
         if self.plan is not None:
             self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
+        self.rule_out(self.all_lanes)
         self._find_ready()
         self._allowed = self.view.legal(None)
 
@@ -382,32 +391,40 @@ class WorkflowState(LaneCore):
     def _find_ready(self) -> None:
         """Find the steps that can be worked on: open, and everything before them believed finished."""
         belief = self.belief[:, : self.num_steps]
-        done = belief == Belief.DONE
-        done |= belief == Belief.SKIPPED
-        self._finished[:, : self.num_steps] = done
-        bits = np.packbits(self._finished, axis=1, bitorder="little").view("<u4")
-        ready = (self.before[: self.num_steps] & ~bits) == 0
+        done = belief == DONE
+        done |= belief == SKIPPED
+        bits = done[:, 0] * self._bit[0]
+        for step in range(1, self.num_steps):
+            bits |= done[:, step] * self._bit[step]
+        ready = (self.before[: self.num_steps] & ~bits[:, None]) == 0
         ready &= ~done
-        ready &= belief != Belief.IN_FLIGHT
-        self.ready = ready
+        ready &= belief != IN_FLIGHT
+        self.ready, self.ready_count = ready, sum_of(ready)
 
     def _skip(self) -> None:
-        """Pass over the steps that a decision rules out, and take up those that it no longer does.
+        """Pass over the steps that a decision rules out.
 
         What has been done and turns out to be ruled out must be undone.
         """
-        told = self.told.take(np.maximum(self.condition, 0), axis=1)
-        moot = (self.condition >= 0) & (told > 0) & ((told == 1) != self.wanted)
-        belief = self.belief
-        done = moot & (belief == Belief.DONE)
-        self.excess[done] = 1
-        belief[done | (moot & (belief == Belief.TODO))] = Belief.SKIPPED
-        belief[~moot & (belief == Belief.SKIPPED)] = Belief.TODO
+        belief, moot = self.belief, self.moot
+        done = moot & (belief == DONE)
+        np.copyto(self.excess, 1, where=done)
+        done |= moot & (belief == TODO)
+        np.copyto(belief, np.int8(SKIPPED), where=done)
+
+    def rule_out(self, lanes: I64) -> None:
+        """Note which steps are ruled out by what was told of the decisions in ``lanes``, and take up the others."""
+        if self.decision_names:
+            told = self.told[lanes].take(np.maximum(self.condition, 0), axis=1)
+            moot = (self.condition >= 0) & (told > 0) & ((told == 1) != self.wanted)
+            belief = self.belief[lanes]
+            self.belief[lanes] = np.where((belief == SKIPPED) & ~moot, TODO, belief)
+            self.moot[lanes] = moot
 
     def _move_cursor(self) -> None:
         """Leave a step that can no longer be worked on for the next one that can; stay otherwise."""
         t = self.num_steps
-        if self.decision_names:
+        if self.moot.any():
             self._skip()
         self._find_ready()
         at = np.minimum(self.cursor, t - 1)
@@ -415,6 +432,12 @@ class WorkflowState(LaneCore):
         stays &= self.cursor < t
         if not stays.all():
             self._next_step(np.flatnonzero(~stays), 0)
+
+    def _start_cursor(self, lanes: I64) -> None:
+        """Put ``lanes`` at the first step of a fresh episode, in which nothing is believed done."""
+        self.ready[lanes] = self._first_ready
+        self.ready_count[lanes] = np.count_nonzero(self._first_ready)
+        self.cursor[lanes] = self._first_ready.argmax()
 
     def _next_step(self, rows: I64, ahead: int) -> None:
         """Put the cursor on the next ready step, from ``ahead`` places after the present one; T if there is none."""
@@ -435,14 +458,14 @@ class WorkflowState(LaneCore):
         stands = applied > 0
         count = np.maximum(applied - 1, 0) + self.stray.take(rows, axis=0)
         count += stands & ((bad != 0) | self.banned.take(rows, axis=0))
-        return np.where(self.writes, count, 0).sum(axis=1)
+        return sum_of(np.where(self.writes, count, 0))
 
     def _settled(self, rows: I64) -> tuple[I64, Bools, Bools]:
         """Wrong effects that stand, whether any is a duplicate, and whether nothing that is needed is missing."""
         applied = self.applied.take(rows, axis=0)
-        twice = ((applied > 1) & self.writes).any(axis=1)
-        complete = (~self.needed.take(rows, axis=0) | (applied > 0)).all(axis=1)
-        return self.standing(rows), np.asarray(twice), np.asarray(complete)
+        twice = any_of((applied > 1) & self.writes)
+        complete = ~any_of(self.needed.take(rows, axis=0) & (applied == 0))
+        return self.standing(rows), twice, complete
 
 
 class _Messes:

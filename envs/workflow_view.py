@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 from ..faults import Status
 from ..scenarios.columns import Column
 from .lanes import I64, Bools
+from .rows import any_of, sum_of
 
 if TYPE_CHECKING:
     from .workflow_state import WorkflowState
@@ -30,8 +32,10 @@ _ANSWERS: dict[str, tuple[Status, ...]] = {
     "locked": (Status.LOCKED,),
     "pending": (Status.PENDING,),
 }
-_BITS = 5  # a step needs at most 31 fields of one state, or the count stops there
+_BITS = 5  # for a count of steps
 _MOST = (1 << _BITS) - 1
+_FIELD_BITS = 4  # for a count of the fields that one step needs
+_MOST_FIELDS = (1 << _FIELD_BITS) - 1
 
 
 class WorkflowView:
@@ -48,13 +52,14 @@ class WorkflowView:
         self._person, self._requester = spec.person is not None, spec.requester is not None
         self._patience = 0 if spec.requester is None else spec.requester.patience
         self._needs_any = core.needs.any(axis=1)
-        self._weight = np.int64(1) << (_BITS * np.arange(len(_KNOWN), dtype=np.int64))
+        self._weight = np.int32(1) << (_FIELD_BITS * np.arange(len(_KNOWN), dtype=np.int32))
         answers = np.zeros((len(Status), len(_ANSWERS)), np.float32)
         for column, statuses in enumerate(_ANSWERS.values()):
             answers[list(statuses), column] = 1.0
         self._answers = answers
         self._failure = np.ones(len(Status), np.bool_)
         self._failure[[Status.RUNNING, Status.OK, Status.PENDING]] = False
+        self._failures: list[bool] = self._failure.tolist()
         waits = [step.approval_s is not None for step in spec.steps.values()]
         self._facts = np.concatenate(
             [
@@ -63,7 +68,9 @@ class WorkflowView:
             ],
             axis=1,
         ).astype(np.float32)
-        self._count = np.zeros(core.num_lanes, np.int64)  # fields of the current step by state, packed
+        self._count = np.zeros(core.num_lanes, np.int32)  # fields of the current step by state, packed
+        self._progress = np.zeros(core.num_lanes, np.int32)  # steps by belief, packed
+        self._by_belief = np.array([0, *(1 << (_BITS * np.arange(4)))], np.int32)
         m = self._memory_s
         self.columns = (
             Column("steps_left", "count", 0.0, MAX_STEPS),
@@ -93,7 +100,7 @@ class WorkflowView:
             Column("step.failed", "flag", 0.0, 1.0),
             Column("since_failure", "s", 0.0, m),
             Column("retry_in", "s", 0.0, m),
-            *(Column(f"fields.{name}", "count", 0.0, float(_MOST)) for name in _KNOWN),
+            *(Column(f"fields.{name}", "count", 0.0, float(_MOST_FIELDS)) for name in _KNOWN),
             *(Column(f"last.{name}", "flag", 0.0, 1.0) for name in _ANSWERS),
             *(Column(f"at.{name}", "flag", 0.0, 1.0) for name in core.step_names),
             *(
@@ -116,8 +123,24 @@ class WorkflowView:
 
         n, t, w = len(rows), core.num_steps, core.num_steps + 1
         out = np.empty((n, len(self.columns)), np.float32)
-        cursor, clock, spend = of(core.cursor), of(core.clock), of(core.spend)
+        cursor = of(core.cursor)
         cell = rows * w + cursor
+        if n == 1:
+            out[0, : self._plain] = self._one(int(rows[0]))
+        else:
+            out[:, : self._plain] = self._many(rows, of, cell)
+        a = self._plain + len(_ANSWERS)
+        b = a + self._facts.shape[1]
+        out[:, self._plain : a] = self._answers.take(of(core.answer), axis=0)
+        out[:, a:b] = self._facts.take(cursor, axis=0)
+        out[:, b:] = of(core.belief)[:, :t]
+        return out
+
+    def _many(self, rows: I64, of: Callable[[NDArray], NDArray], cell: I64) -> NDArray[np.float32]:
+        """The columns before ``last.*`` of many lanes."""
+        core = self._core
+        n, t = len(rows), core.num_steps
+        cursor, clock, spend = of(core.cursor), of(core.clock), of(core.spend)
         # rows here are columns there: whole rows are quicker to fill than strided columns
         plain = np.empty((self._plain, n), np.float32)
         preferences = core.preferences
@@ -140,16 +163,17 @@ class WorkflowView:
         reasoner = of(core.reasoner)
         plain[12] = reasoner == 1
         plain[13] = reasoner == 2
-        belief = of(core.belief)
-        steps = belief[:, :t]
-        done = steps == 1
-        plain[14] = np.count_nonzero(done, axis=1)
-        plain[15] = np.count_nonzero(steps == 2, axis=1)
-        plain[18] = np.count_nonzero(steps == 3, axis=1)
-        plain[16] = t - plain[14] - np.count_nonzero(steps == 4, axis=1)
-        plain[17] = np.count_nonzero(of(core.ready), axis=1)
-        plain[19] = np.count_nonzero(done & ~of(core.verified)[:, :t] & core.writes[:t], axis=1)
-        plain[20] = np.count_nonzero(of(core.excess)[:, :t], axis=1)
+        progress = of(self._progress)
+        done, unknown, flying, skipped, unread, excess = (
+            (progress >> (_BITS * i)) & _MOST for i in range(6)
+        )  # fmt: skip
+        plain[14] = done
+        plain[15] = unknown
+        plain[16] = t - done - skipped
+        plain[17] = of(core.ready_count)
+        plain[18] = flying
+        plain[19] = unread
+        plain[20] = excess
         plain[21] = (core.belief.reshape(-1).take(cell) == 2) & (cursor < t)
         plain[22] = core.attempts.reshape(-1).take(cell)
         plain[23] = core.excess.reshape(-1).take(cell)
@@ -161,27 +185,56 @@ class WorkflowView:
         plain[26] = np.minimum(retry, self._memory_s, out=retry)
         count = of(self._count)
         for i in range(len(_KNOWN)):
-            plain[27 + i] = (count >> (_BITS * i)) & _MOST
-        out[:, : self._plain] = plain.T
-        a = self._plain + len(_ANSWERS)
-        b = a + self._facts.shape[1]
-        out[:, self._plain : a] = self._answers.take(of(core.answer), axis=0)
-        out[:, a:b] = self._facts.take(cursor, axis=0)
-        out[:, b:] = steps
-        return out
+            plain[27 + i] = (count >> (_FIELD_BITS * i)) & _MOST_FIELDS
+        return plain.T
+
+    def _one(self, lane: int) -> list[float]:
+        """The same of one lane: plain numbers are quicker than arrays of one."""
+        core, given = self._core, self._core.preferences
+        t, clock, spend, cursor = core.num_steps, core.clock.item(lane), core.spend.item(lane), core.cursor.item(lane)
+        progress, count = self._progress.item(lane), self._count.item(lane)
+        done, unknown, flying, skipped, unread, excess = ((progress >> (_BITS * i)) & _MOST for i in range(6))
+        amounts = (
+            clock, spend, given["budget_usd"].item(lane) - spend, given["deadline_s"].item(lane) - clock,
+            given["per_usd"].item(lane), given["per_s"].item(lane), core.token_known.item(lane) - clock,
+            min(clock - core.synced_at.item(lane), self._memory_s),
+        )  # fmt: skip
+        reasoner = core.reasoner.item(lane)
+        return [
+            core.max_steps - core.steps.item(lane), *(min(max(x, 0.0), _CAP) for x in amounts), core.context.item(lane),
+            core.messages.item(lane), max(self._patience - core.questions.item(lane), 0), reasoner == 1, reasoner == 2,
+            done, unknown, t - done - skipped, core.ready_count.item(lane), flying, unread, excess,
+            cursor < t and core.belief.item(lane, cursor) == 2, core.attempts.item(lane, cursor),
+            core.excess.item(lane, cursor), self._failures[core.status.item(lane, cursor)],
+            min(clock - core.failed_at.item(lane), self._memory_s),
+            min(max(core.retry_at.item(lane) - clock, 0.0), self._memory_s),
+            *((count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))),
+        ]  # fmt: skip
 
     def _count_fields(self, rows: I64, cursor: I64, lanes: I64 | None) -> I64:
-        """Count the fields of the current step by what is known of them, five bits for each state."""
+        """Count the fields of the current step by what is known of them, some bits for each state."""
         core = self._core
         known = core.known if lanes is None else core.known.take(rows, axis=0)
         weight = self._weight.take(known)
         weight *= core.needs.take(cursor, axis=0)
-        count = weight.sum(axis=1)
+        count = sum_of(weight)
         if lanes is None:
             self._count = count
         else:
             self._count[lanes] = count
         return count
+
+    def _count_steps(self, belief: NDArray, verified: Bools, excess: I64, lanes: I64 | None) -> I64:
+        """Count steps by belief, those done and not read back, those with effects to undo, five bits for each."""
+        weight = self._by_belief.take(belief)
+        weight += ((belief == 1) & self._core.writes & ~verified) * np.int32(1 << (4 * _BITS))
+        weight += (excess > 0) * np.int32(1 << (5 * _BITS))
+        progress = sum_of(weight)
+        if lanes is None:
+            self._progress = progress
+        else:
+            self._progress[lanes] = progress
+        return progress
 
     def legal(self, lanes: I64 | None) -> Bools:
         """Which actions make sense now; ``finish`` and ``abort`` always do, so no row is all False."""
@@ -193,11 +246,15 @@ class WorkflowView:
         rows = core.all_lanes if lanes is None else lanes
         cursor = of(core.cursor)
         count = self._count_fields(rows, cursor, lanes)
-        unseen, fetched, checked, _, flagged, repaired, _ = ((count >> (_BITS * i)) & _MOST for i in range(len(_KNOWN)))
+        progress = self._count_steps(of(core.belief), of(core.verified), of(core.excess), lanes)
+        if len(rows) == 1:
+            return self._legal_one(int(rows[0]), count.item(), progress.item())
+        unseen, fetched, checked, _, flagged, repaired, _ = (
+            (count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))
+        )
         t = core.num_steps
         cell = rows * (t + 1) + cursor
         has = cursor < t
-        belief = of(core.belief)
         doubt = has & (core.belief.reshape(-1).take(cell) == 2)
         out = np.empty((len(core.action_names), len(rows)), np.bool_)
         out[0] = self._needs_any.take(cursor)
@@ -206,14 +263,32 @@ class WorkflowView:
         out[2] = (fresh + checked) > 0
         out[3] = out[4] = flagged > 0
         out[5] = out[6] = out[7] = has & (unseen == 0)
-        unread = ((belief == 1) & core.writes & ~of(core.verified)).any(axis=1)
-        out[8] = unread | core.writes.take(cursor)
+        out[8] = ((progress >> (4 * _BITS)) & _MOST > 0) | core.writes.take(cursor)
         out[9] = out[10] = True
-        out[11] = ((of(core.excess) > 0) & core.compensable).any(axis=1) | (doubt & core.compensable.take(cursor))
+        out[11] = any_of((of(core.excess) > 0) & core.compensable) | (doubt & core.compensable.take(cursor))
         out[12] = has & (of(core.questions) < self._patience)
         failed = self._failure.take(of(core.answer))
-        out[13] = (belief == 3).any(axis=1) | failed
-        out[14] = np.count_nonzero(of(core.ready), axis=1) > 1
+        out[13] = ((progress >> (2 * _BITS)) & _MOST > 0) | failed
+        out[14] = of(core.ready_count) > 1
         out[15] = self._person
         out[16] = out[17] = True
         return np.ascontiguousarray(out.T)
+
+    def _legal_one(self, lane: int, count: int, progress: int) -> Bools:
+        """The mask of one lane, in plain numbers."""
+        core, cursor = self._core, self._core.cursor.item(lane)
+        unseen, fetched, checked, _, flagged, repaired, _ = (
+            (count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))
+        )
+        has = cursor < core.num_steps
+        flying, unread, excess = ((progress >> (_BITS * i)) & _MOST for i in (2, 4, 5))
+        work = has and unseen == 0
+        undo = excess > 0 and bool(((core.excess[lane] > 0) & core.compensable).any())
+        undo = undo or (has and core.belief.item(lane, cursor) == 2 and core.compensable.item(cursor))
+        return np.array([[
+            has and self._needs_any.item(cursor), fetched + repaired > 0, fetched + repaired + checked > 0, flagged > 0,
+            flagged > 0, work, work, work, unread > 0 or core.writes.item(cursor), True, True, undo,
+            has and core.questions.item(lane) < self._patience,
+            flying > 0 or self._failures[core.answer.item(lane)], core.ready_count.item(lane) > 1, self._person, True,
+            True,
+        ]])  # fmt: skip

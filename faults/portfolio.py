@@ -9,17 +9,17 @@ import numpy as np
 from numpy.typing import NDArray
 
 from .base import CallEffect, Memory, Metadata, Stage, check_choice, check_number, check_share
-from .calls import Calls, Mask, Status, Verb
+from .calls import ROUTED, Calls, Mask, Status, Verb
 from .draws import Draw
 from .registry import register_fault
 
-_ANSWERS = (Verb.LAUNCH, Verb.REPAIR)
 _MACHINES = (Verb.LAUNCH, Verb.REPAIR, Verb.JUDGE)
 
 
 class _PortfolioEffect(CallEffect):
     category: ClassVar[str] = "portfolio"
     ports: ClassVar[frozenset[str]] = frozenset({"calls", "portfolio"})
+    verbs: ClassVar[tuple[Verb, ...]] = ROUTED
 
 
 @register_fault
@@ -58,7 +58,7 @@ class SilentRegression(_PortfolioEffect):
     """
 
     loss: float = 0.3
-    allowed_verbs: ClassVar[tuple[Verb, ...]] = _ANSWERS
+    allowed_verbs: ClassVar[tuple[Verb, ...]] = ROUTED
     default_when: ClassVar[str | None] = "sticky(0.1)"
     stage: ClassVar[Stage] = Stage.RESULT
     metadata: ClassVar[Metadata] = Metadata(
@@ -133,7 +133,7 @@ class Refusal(_PortfolioEffect):
 
     cost_share: float = 0.3
     latency_share: float = 0.3
-    allowed_verbs: ClassVar[tuple[Verb, ...]] = _ANSWERS
+    allowed_verbs: ClassVar[tuple[Verb, ...]] = ROUTED
     default_when: ClassVar[str | None] = "sticky(0.05)"
     stage: ClassVar[Stage] = Stage.SERVICE
     metadata: ClassVar[Metadata] = Metadata(

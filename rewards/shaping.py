@@ -49,6 +49,32 @@ class BestCandidate:
         return columns["best_value"] * self.weight
 
 
+@register_potential("progress")
+@dataclass(frozen=True)
+class Progress:
+    """Potential that grows with the share of a workflow's steps that are believed done.
+
+    phi = weight * done / (done + remaining). It is paid as the work goes on and taken back at the end.
+
+    Args:
+        weight: potential of a workflow with every step done, in units of reward.
+
+    Raises:
+        RewardError: if the weight is negative or not finite.
+    """
+
+    weight: float = 0.5
+    columns: ClassVar[tuple[str, ...]] = ("done", "remaining")
+
+    def __post_init__(self) -> None:
+        check_number("progress.weight", self.weight, low=0.0)
+
+    def __call__(self, columns: Mapping[str, F64]) -> F64:
+        """Return the ``(N,)`` potentials."""
+        done = columns["done"]
+        return done / np.maximum(done + columns["remaining"], 1.0) * self.weight
+
+
 class PotentialShaping:
     """The shaping term of an environment with named observation columns.
 

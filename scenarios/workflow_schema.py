@@ -25,7 +25,7 @@ _VERBS = {
 }
 _BUSINESS = (Verb.FETCH, Verb.CALL, Verb.VERIFY, Verb.COMPENSATE)
 _RESERVED = (*SIDE_SERVICES, *(verb.word for verb in Verb))
-MOST_STEPS, MOST_FIELDS = 24, 64
+MOST_STEPS, MOST_FIELDS, MOST_NEEDS = 24, 64, 15
 
 FieldKind = Literal[
     "text", "email", "phone", "date", "stamp", "amount", "integer", "choice", "key", "reference", "code"
@@ -69,8 +69,8 @@ class Token(_Part):
 
     family: Name = Field("auth", description="provider")
     ttl_s: Positive = Field(3600.0, description="life of a fresh token, seconds")
-    latency_s: Distribution = Field(default=0.3, validate_default=True)
-    cost_usd: Distribution = Field(default=0.0, validate_default=True)
+    latency_s: Distribution = Field(default=0.3, validate_default=True, description="seconds per refresh or resync")
+    cost_usd: Distribution = Field(default=0.0, validate_default=True, description="USD per refresh or resync")
 
 
 class Session(_Part):
@@ -88,8 +88,8 @@ class Requester(_Part):
     patience: Annotated[int, Field(ge=0, le=16), BeforeValidator(_no_flag)] = Field(
         2, description="questions that are answered in one episode"
     )
-    latency_s: Distribution = Field(default=45.0, validate_default=True)
-    cost_usd: Distribution = Field(default=0.05, validate_default=True)
+    latency_s: Distribution = Field(default=45.0, validate_default=True, description="seconds per question")
+    cost_usd: Distribution = Field(default=0.05, validate_default=True, description="USD per question")
 
 
 class Decision(_Part):
@@ -103,8 +103,8 @@ class Step(_Part):
     """One step of the workflow."""
 
     service: Name = Field(description="the service it calls")
-    needs: list[str] = Field(default_factory=list, description="fields it reads, as record.field or record.*")
-    after: list[Name] = Field(default_factory=list, description="steps that come first")
+    needs: list[str] = Field([], description="fields it reads, as record.field or record.*")
+    after: list[Name] = Field([], description="steps that come first")
     writes: bool = Field(False, description="whether it changes the world")
     idempotency: Literal["key", "natural", "none"] = Field(
         "none",
@@ -183,6 +183,8 @@ class WorkflowScenario(Scenario):
             _known(f"{where}.needs", record, self.records)
             if field != "*":
                 _known(f"{where}.needs: {record}", field, self.records[record].fields)
+        if len(self.needed_fields(name)) > MOST_NEEDS:
+            raise ValueError(f"{where}.needs: more than {MOST_NEEDS} fields; split the step")
         for other in step.after:
             _known(f"{where}.after", other, self.steps)
         if step.when and step.unless:

@@ -256,9 +256,9 @@ def test_lanes_differ(case: Case) -> None:
     """No two lanes may live the same life; compared over some episodes, as tasks can resemble each other."""
     env = batched(case, 16).unwrapped
     env.reset(seed=0)
-    lives = [[] for _ in range(16)]
+    lives, rng = [[] for _ in range(16)], np.random.default_rng(0)
     for _ in range(60):
-        step = env.step(np.full(16, choose(env.action_masks()[:1], np.random.default_rng(0), 0.0)[0]))
+        step = env.step(np.full(16, choose(env.action_masks()[:1], rng, 0.0)[0]))
         for lane, life in enumerate(lives):
             life.append(step[0][lane].tobytes())
     assert len({tuple(life) for life in lives}) > 8

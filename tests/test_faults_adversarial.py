@@ -88,6 +88,14 @@ def test_a_lie_about_success_is_billed_and_believed() -> None:
     assert bench.do("finish").outcome == "success"
 
 
+def test_a_read_that_brings_nothing_is_noticed() -> None:
+    bench = Bench({"fault": "lying-success", "when": "nth_call(2) & on('crm')"})
+    bench.do("fetch", "call:cheap")
+    assert (bench.current, bench.see("last.lost"), bench.belief("locate")) == ("locate", 1, Belief.TODO)
+    bench.do("call:cheap", "fetch", "call:cheap", "call:cheap")
+    assert bench.do("finish").outcome == "success"
+
+
 def test_a_compensation_can_be_a_lie_as_well() -> None:
     bench = Bench(
         {"fault": "duplicate-submission", "when": "nth_call(1) & on('shop')"},

@@ -6,9 +6,17 @@ import pytest
 
 from brownout.envs.workflow_state import Belief, Known
 from brownout.errors import FaultError, ScenarioError
-from brownout.faults import Status, lookup
+from brownout.faults import CallEffect, Status
+from brownout.faults.plan import make_effect
+from brownout.faults.registry import lookup
 from brownout.scenarios import load_scenario
 from workflow_support import Bench, tiny_workflow
+
+
+def effect(name: str, **parameters: float) -> CallEffect:
+    made = make_effect(lookup(name), parameters)
+    assert isinstance(made, CallEffect)
+    return made
 
 
 def status(bench: Bench, step: str) -> Status:
@@ -82,6 +90,7 @@ def test_a_revoked_scope_is_for_good_and_is_handed_over() -> None:
     bench = Bench({"fault": "revoked-scope", "when": "on('bank')"})
     bench.do("fetch", "call:cheap", "fetch", "call:cheap")
     assert status(bench, "pay") == Status.FORBIDDEN
+    assert bench.spend == 2 * 0.125, "the bank bills nothing for a refusal"
     bench.do("refresh", "resync", "call:strong")
     assert status(bench, "pay") == Status.FORBIDDEN
     assert bench.strikes == {"revoked-scope#0": 1}, "once per service"
@@ -215,7 +224,7 @@ def test_unnoticed_it_ends_as_garbage() -> None:
 )  # fmt: skip
 def test_impossible_parameters_are_refused(fault: str, field: str, value: float) -> None:
     with pytest.raises(FaultError, match=field):
-        lookup(fault)(**{field: value})
+        effect(fault, **{field: value})
 
 
 def test_they_need_a_session() -> None:
@@ -229,5 +238,5 @@ def test_they_strike_only_calls_that_there_are() -> None:
 
 
 def test_greater_intensity_is_stronger() -> None:
-    assert lookup("held-lock")(mean_s=20.0).strengthened(2.0) == lookup("held-lock")(mean_s=40.0)
-    assert lookup("context-bloat")(share=0.4).strengthened(3.0) == lookup("context-bloat")(share=1.0)
+    assert effect("held-lock", mean_s=20.0).strengthened(2.0) == effect("held-lock", mean_s=40.0)
+    assert effect("context-bloat", share=0.4).strengthened(3.0) == effect("context-bloat", share=1.0)

@@ -6,10 +6,18 @@ import pytest
 
 from brownout.envs.workflow_state import Belief, Known
 from brownout.errors import FaultError
-from brownout.faults import Status, lookup
+from brownout.faults import CallEffect, Status
+from brownout.faults.plan import make_effect
+from brownout.faults.registry import lookup
 from workflow_support import Bench
 
 PAID = ("fetch", "call:cheap", "fetch", "call:cheap")
+
+
+def effect(name: str, **parameters: float) -> CallEffect:
+    made = make_effect(lookup(name), parameters)
+    assert isinstance(made, CallEffect)
+    return made
 
 
 def status(bench: Bench, step: str) -> Status:
@@ -87,6 +95,16 @@ def test_a_change_that_came_too_late_is_undone_and_redone() -> None:
     bench.do(*PAID, "fetch", "fetch", "verify")
     assert bench.see("step.excess") == 1, "with the new request in hand, what stands is seen to be wrong"
     bench.do("compensate", "call:cheap", "call:cheap")
+    assert bench.do("finish").outcome == "success"
+
+
+def test_what_was_read_back_before_the_change_is_known_is_in_doubt_again() -> None:
+    bench = Bench({"fault": "changed-request", "noticed": 1.0, "when": "nth_call(1) & on('bank')"})
+    bench.do(*PAID, "verify")
+    assert (bench.see("unverified"), bench.see("excess")) == (0, 0), "it stands as the agent meant it"
+    bench.do("clarify")
+    assert bench.see("unverified") == 1
+    bench.do("verify", "compensate", "call:cheap", "call:cheap")
     assert bench.do("finish").outcome == "success"
 
 
@@ -191,10 +209,10 @@ def test_a_scenario_can_ask_for_approvals_itself() -> None:
 )  # fmt: skip
 def test_impossible_parameters_are_refused(fault: str, field: str, value: float) -> None:
     with pytest.raises(FaultError, match=field):
-        lookup(fault)(**{field: value})
+        effect(fault, **{field: value})
 
 
 @pytest.mark.parametrize("fault", ["out-of-order-input", "pending-approval"])
 def test_greater_intensity_takes_longer(fault: str) -> None:
-    assert lookup(fault)(mean_s=8.0).strengthened(2.0) == lookup(fault)(mean_s=16.0)
-    assert lookup("interruption")(restart_s=8.0).strengthened(2.0) == lookup("interruption")(restart_s=16.0)
+    assert effect(fault, mean_s=8.0).strengthened(2.0) == effect(fault, mean_s=16.0)
+    assert effect("interruption", restart_s=8.0).strengthened(2.0) == effect("interruption", restart_s=16.0)

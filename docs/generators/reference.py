@@ -125,11 +125,12 @@ _COLUMN_HEADS = ("column", "unit", "range", "meaning")
 
 
 def statuses() -> str:
-    """Codes of ``last_status``."""
+    """Codes of the router's ``last_status``."""
     from brownout import Status
 
     return table(
-        ("code", "status", "meaning"), [(int(s), code(s.word), required(STATUSES, s.word, "STATUSES")) for s in Status]
+        ("code", "status", "meaning"),
+        [(int(s), code(s.word), required(STATUSES, s.word, "STATUSES")) for s in Status if s <= Status.CANCELLED],
     )
 
 
@@ -396,7 +397,7 @@ def _kind(spec: dict[str, Any]) -> str:
 
 
 def scenario_library() -> str:
-    """The built-in scenarios."""
+    """The built-in scenarios of the router."""
     from brownout.scenarios import RouterScenario, builtin_scenarios, load_scenario
 
     rows = []
@@ -488,6 +489,9 @@ BLOCKS: dict[str, Callable[[], str]] = {
     "faults-latency": lambda: _faults("latency"),
     "faults-portfolio": lambda: _faults("portfolio"),
     "faults-records": lambda: _faults("records"),
+    "faults-session": lambda: _faults("session"),
+    "faults-workflow": lambda: _faults("workflow"),
+    "faults-adversarial": lambda: _faults("adversarial"),
     "record-fields": record_fields,
     "record-library": record_library,
     "truth-columns": truth_columns,
