@@ -16,7 +16,7 @@ from .workflow_state import Belief, Known
 REASONS: Final = {
     "revoked-scope": "a service that is still needed refuses the agent for good; a person can take over",
     "unnoticeable-field": "a field that must be read is wrong, and neither a format check nor a reasoner sees it",
-    "unrepairable-field": "a field that must be read is wrong, no reasoner can repair it, and the requester does not know",
+    "unrepairable-field": "a field that must be read is wrong, no reasoner can repair it, the requester does not know",
     "no-questions-left": "a field that must be read can only be had from the requester, who answers no more",
     "misleading-read": "a step that reads found out what is not so, and nothing shows it",
     "irreversible-effect": "a wrong effect stands that cannot be taken back, or be seen any more",
@@ -115,10 +115,13 @@ class HiddenTruth:
         unseen = (known == Known.UNSEEN) & core.visible.take(rows, axis=0)
         return unseen | (known == Known.FLAGGED) | (known == Known.STUCK)
 
-    def noticed(self, rows: I64, by: int) -> Bools:
-        """Fields that reasoner ``by`` (0 cheap, 1 strong) would see to be wrong, were they wrong, ``(n, F)``."""
+    def noticed(self, rows: I64, by: int, fresh: bool = False) -> Bools:
+        """Fields that reasoner ``by`` (0 cheap, 1 strong) would see to be wrong, were they wrong, ``(n, F)``.
+
+        With ``fresh``: after a resync, which empties the context.
+        """
         core = self.core
-        detect = core.detect[by] * (1.0 - core.context.take(rows) * core.spec.session.confusion)
+        detect = core.detect[by] * (1.0 - core.context.take(rows) * core.spec.session.confusion * (not fresh))
         return core._field_draws(core._look[by], rows) < detect[:, None]
 
     def mended(self, rows: I64, by: int) -> Bools:
@@ -152,7 +155,7 @@ class HiddenTruth:
             wrong, flagged = amiss[rows], self.flagged(rows)
             # what came wrong over the wire is there to be read again, once that it is wrong is known
             reread = core.dirt.take(rows, axis=0) == 0
-            seen = flagged | self.noticed(rows, 0) | self.noticed(rows, 1)
+            seen = flagged | self.noticed(rows, 0, fresh=True) | self.noticed(rows, 1, fresh=True)
             mended = self.mended(rows, 0) | self.mended(rows, 1) | reread
             told = self.told(rows)
             out[0, rows] = (wrong & ~seen).any(axis=1)

@@ -24,6 +24,7 @@ from .workflow_oracle import Oracle
 
 I64 = NDArray[np.int64]
 ATTEMPTS: Final = 5
+RIVALS: Final = ("playbook", "always-verify")
 _LANES, _EXAMPLES = 2048, 10
 _NAMES: Final = tuple(REASONS)
 _LIMITS, _UNKNOWN = len(_NAMES) - 1, len(_NAMES)
@@ -41,6 +42,7 @@ class Solvability:
         unsolvable: how many are out of reach, by reason; see :data:`~brownout.envs.workflow_truth.REASONS`.
         examples: numbers of some of them, by reason.
         undecided: numbers of episodes that were not solved and have no reason: the proof has a hole.
+        missed: numbers of episodes that the oracle did not solve but one of :data:`RIVALS` did, which refutes it.
         null_successes: episodes in which doing nothing succeeds.
         utility: mean utility of the oracle's first attempt.
     """
@@ -52,13 +54,14 @@ class Solvability:
     unsolvable: dict[str, int]
     examples: dict[str, tuple[int, ...]]
     undecided: tuple[int, ...]
+    missed: tuple[int, ...]
     null_successes: int
     utility: Estimate
 
     @property
     def ok(self) -> bool:
         """Whether the oracle solved all that can be solved, and doing nothing solves nothing."""
-        return not self.undecided and not self.null_successes
+        return not self.undecided and not self.missed and not self.null_successes
 
     def to_dict(self) -> dict[str, Any]:
         """Plain data for JSON."""
@@ -70,9 +73,10 @@ class Solvability:
         parts = [f"{name} {count} (episode {self.examples[name][0]} ...)" for name, count in self.unsolvable.items()]
         lost = f"; out of reach {beyond}: {', '.join(parts)}" if beyond else ""
         holes = f"; neither solved nor explained: {', '.join(map(str, self.undecided))}" if self.undecided else ""
+        holes += f"; solved by others only: {', '.join(map(str, self.missed))}" if self.missed else ""
         return (
-            f"oracle solves {self.solved:,} of {self.episodes - beyond:,} solvable episodes ({self.at_once:,} at once), "
-            f"null solves {self.null_successes}{lost}{holes}"
+            f"oracle solves {self.solved:,} of {self.episodes - beyond:,} solvable episodes "
+            f"({self.at_once:,} at once), null solves {self.null_successes}{lost}{holes}"
         )
 
 
@@ -134,13 +138,17 @@ def solvability(
     lost = outcome != SUCCESS
     found = {name: np.flatnonzero(lost & (reason == i)) for i, name in enumerate(_NAMES)}
     arena = core_of(min(_LANES, episodes))
-    null = play(make_workflow_baseline("null", arena), arena, episodes, seed)
+
+    def won_by(name: str) -> NDArray[np.bool_]:
+        return play(make_workflow_baseline(name, arena), arena, episodes, seed).outcome == SUCCESS
+
+    missed = np.flatnonzero(lost & np.any([won_by(name) for name in RIVALS], axis=0))
     return Solvability(
         profile, episodes, int((~lost).sum()), at_once,
         {name: len(some) for name, some in found.items() if some.size},
         {name: tuple(some[:_EXAMPLES].tolist()) for name, some in found.items() if some.size},
         tuple(np.flatnonzero(lost & (reason == _UNKNOWN)).tolist()),
-        int((null.outcome == SUCCESS).sum()), mean(utility),
+        tuple(missed.tolist()), int(won_by("null").sum()), mean(utility),
     )  # fmt: skip
 
 

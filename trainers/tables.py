@@ -8,6 +8,8 @@ from rich.table import Table
 from .evaluation import Evaluation, PolicyResult
 from .statistics import Estimate
 
+WRONG = ("wrong_answer", "silent_garbage", "duplicate_effect")  # what was said to be done and is not right
+
 
 def _pm(estimate: Estimate, digits: int) -> str:
     return f"{estimate.value:.{digits}f} ± {estimate.half_width:.{digits}f}"
@@ -29,7 +31,7 @@ def headings(evaluation: Evaluation) -> list[str]:
 
 def cells(evaluation: Evaluation, row: PolicyResult) -> list[str]:
     """The cells of one row, as text."""
-    success, wrong = row.success, row.outcomes.get("wrong_answer", 0.0)
+    success, wrong = row.success, sum(row.outcomes.get(name, 0.0) for name in WRONG)
     out = [
         row.name,
         _pm(row.utility, 3),

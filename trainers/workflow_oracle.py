@@ -132,7 +132,7 @@ class Oracle:
         if not rows.size:
             return []
 
-        def spread(some: Bools) -> Bools:
+        def spread(some: Any) -> Bools:
             out = np.zeros(core.num_lanes, np.bool_)
             out[rows] = some
             return out
@@ -147,6 +147,7 @@ class Oracle:
         return [
             (spread((open_ & seen[0]).any(axis=1)), Kind.VALIDATE_CHEAP),
             (spread((open_ & seen[1]).any(axis=1)), Kind.VALIDATE_STRONG),
+            (spread(open_.any(axis=1)) & (core.context > 0), Kind.RESYNC),
             (spread(wire.any(axis=1)), Kind.FETCH),
             (spread(asked.any(axis=1)), Kind.CLARIFY),
             (spread(whole[0]), Kind.REPAIR_CHEAP),
