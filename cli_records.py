@@ -44,7 +44,7 @@ def records(
     Without --out it says what the schema holds; `brownout records list` names the built-in schemas.
     """
     from .scenarios.record_files import RecordJob, format_of, write_records
-    from .scenarios.record_schema import load_record_schema
+    from .scenarios.record_loading import load_record_schema
 
     if schema == "list":
         _list(as_json)
@@ -101,7 +101,7 @@ def _locales(text: str | None) -> str | dict[str, float] | None:
 
 
 def _list(as_json: bool) -> None:
-    from .scenarios.record_schema import builtin_record_schemas, load_record_schema
+    from .scenarios.record_loading import builtin_record_schemas, load_record_schema
 
     schemas = [load_record_schema(name) for name in builtin_record_schemas()]
     if as_json:

@@ -162,6 +162,8 @@ def _obstacle(core: RouterCore) -> str | None:
         return "judges: there are several"
     if spec.judge is not None and spec.judge.correlation > 0.0 and spec.judge.false_positive > 0.0:
         return "judge.correlation: verdicts on like answers are alike"
+    if spec.tasks.ceiling is not None:
+        return "tasks.ceiling: some tasks are beyond every configuration"
     if spec.tasks.effort is not None:
         return "tasks.effort: what a call costs tells of the next one"
     for name, entry in spec.portfolio.items():

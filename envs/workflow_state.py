@@ -16,17 +16,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..errors import ScenarioError
-from ..faults import Cells, FaultPlan, Fields
+from ..faults import Cells
 from ..faults.graded import LEVELS
-from ..faults.record_plan import BoundRecordPlan
 from ..rewards import COMPONENTS
-from ..scenarios.loading import fault_plan, services_of
+from ..scenarios.loading import fault_plan
 from ..scenarios.workflow_schema import WorkflowScenario
 from .lanes import F64, I64, Bools, LaneCore
-from .quantiles import QuantileBank, constant
 from .rows import any_of, sum_of
-from .streams import stream_id, stream_ids
 from .workflow_ports import WorkflowWorld
+from .workflow_records import Episodes, Messes
+from .workflow_tables import WorkflowTables
 from .workflow_view import WorkflowView
 
 
@@ -98,10 +97,9 @@ OUTCOMES = (
 )
 SUCCESS, PARTIAL, GARBAGE, DUPLICATE, ESCALATED, ABORTED, LIMIT, HARNESS_ERROR = range(8)
 AS_HELD, SLIPPED = 1, 2  # how an effect came to be bad: from what the agent held, or by a slip of its pen
-DRAWS = ("latency", "cost", "thought", "price", "slip", "strict", "obey")
 
 
-class WorkflowState(LaneCore):
+class WorkflowState(WorkflowTables):
     """Arrays of the workflow, one row per lane; :class:`brownout.envs.workflow_core.WorkflowCore` moves them.
 
     What is true (hidden from the agent):
@@ -182,109 +180,13 @@ class WorkflowState(LaneCore):
         self.world = WorkflowWorld(self)
         self.scale_level = np.full(num_lanes, LEVELS)
         plan, factor = fault_plan(self.spec, profile)
-        self._messes = _Messes(plan, self.spec.fault_fields(), intensity * factor)
+        self._messes = Messes(plan, self.spec.fault_fields(), intensity * factor)
         self.plan = plan.bind(
             self.services, type(self.spec).ports, intensity=intensity * factor, num_lanes=num_lanes, world=self.world
         )
         self.view = WorkflowView(self)
         self.observation_columns = self.view.columns
         self._allowed = np.zeros((num_lanes, len(ACTIONS)), np.bool_)
-
-    # ---------------------------------------------------------------- tables
-
-    def _read_scenario(self, spec: WorkflowScenario) -> None:
-        """Make the tables that the physics looks things up in."""
-        self.services = services_of(spec)
-        self.usage_names = self.services.names
-        self.family_of = self.services.family_index()
-        self.step_names = tuple(spec.steps)
-        self.field_names = spec.field_names
-        self.record_names = tuple(spec.records)
-        self.decision_names = tuple(spec.decisions)
-        steps, t, f, r = list(spec.steps.values()), len(spec.steps), len(self.field_names), len(self.record_names)
-        self.num_steps = t
-        place = {name: i for i, name in enumerate(self.services.names)}
-        column = {name: i for i, name in enumerate(self.step_names)}
-        self.first_side = len(spec.services)
-        self.auth_index, self.requester_index, self.person_index = (
-            place["auth"], place["requester"], place["person"],
-        )  # fmt: skip
-        self.record_of = np.array([self.record_names.index(name.partition(".")[0]) for name in self.field_names])
-        self.service_of_record = np.array([place[kind.service] for kind in spec.records.values()])
-        self.service_of_step = np.array([*(place[step.service] for step in steps), 0])
-        self.needs = np.zeros((t + 1, f), np.bool_)
-        self.reads = np.zeros((t + 1, r), np.bool_)
-        for i, name in enumerate(self.step_names):
-            for field in spec.needed_fields(name):
-                self.needs[i, self.field_names.index(field)] = True
-                self.reads[i, self.record_of[self.field_names.index(field)]] = True
-        own = np.eye(r, dtype=np.bool_)[self.record_of].T
-        self.fields_of_record = own
-        self.first_need = (self.needs[:, None, :] & own[None]).argmax(axis=2)
-        self.writes = np.array([*(step.writes for step in steps), False])
-        self.keyed, self.natural = (
-            np.array([*(step.idempotency == word for step in steps), False]) for word in ("key", "natural")
-        )
-        self.compensable = np.array([*(step.compensable for step in steps), False])
-        word = np.uint8 if t <= 8 else np.uint32  # room for one bit per step
-        self.before = np.zeros(t + 1, word)
-        self._bit = (1 << np.arange(t)).astype(word)
-        self.sources = np.zeros((t + 1, t + 1), np.bool_)  # steps that read, whose result a step builds on
-        for i, step in enumerate(steps):
-            for other in step.after:
-                self.before[i] |= self._bit[column[other]]
-                self.sources[i, column[other]] = not self.writes[column[other]]
-        self._first_ready = self.before[:t] == 0
-        goal = set(spec.goal_steps)
-        self.goal = np.array([*(name in goal for name in self.step_names), False])
-        self.condition = np.array(
-            [*(self.decision_names.index(c) if (c := s.when or s.unless) else -1 for s in steps), -1]
-        )
-        self.wanted = np.array([*(step.when is not None for step in steps), False])
-        self.decided_by = np.array([column[d.by] for d in spec.decisions.values()], dtype=np.int64)
-        self.shares = np.array([d.share for d in spec.decisions.values()])
-        self.cyclic = (np.arange(t + 1)[:, None] + np.arange(t)) % t
-        auth = [service.auth for service in spec.services.values()]
-        self.auth = np.array([*auth, False, False, False, False, False])
-        self.strict = np.array([*(service.strict for service in spec.services.values()), 0.0, 0.0, 0.0, 0.0, 0.0])
-        pair = [spec.reasoners["cheap"], spec.reasoners["strong"]]
-        self.detect, self.mend, self.slip, self.obey, self.false_alarm = (
-            np.array([getattr(one, word) for one in pair]) for word in ("detect", "mend", "slip", "obey", "false_alarm")
-        )
-        self._read_prices(spec)
-
-    def _read_prices(self, spec: WorkflowScenario) -> None:
-        """Tables of latency and price per service, and the streams that sample them."""
-        names = self.services.names
-        tables = [constant(0.0)]
-        rows = np.zeros((3, len(names), 4), np.int64)  # by reasoner used: none, cheap, strong
-        sides = (
-            *spec.services.values(), spec.reasoners["cheap"], spec.reasoners["strong"], spec.token, spec.requester,
-            spec.person,
-        )  # fmt: skip
-        for i, side in enumerate(sides):
-            if side is not None:
-                rows[:, i, 0], rows[:, i, 1] = len(tables), len(tables) + 1
-                tables += [side.latency_s.table(), side.cost_usd.table()]
-        for used in (1, 2):
-            rows[used, :, 2:] = rows[0, self.first_side + used - 1, :2]
-        self._price_rows, self._bank = rows, QuantileBank(tables)
-        self._streams = np.array([stream_ids([f"{name}.{draw}" for draw in DRAWS]) for name in names])
-        self.mean_cost = np.array([tables[i].mean for i in rows[0, :, 1]])
-        self.mean_latency = np.array([tables[i].mean for i in rows[0, :, 0]])
-        self._look, self._mend, self._knows = (
-            np.array([stream_ids([f"{word}.{who}.{name}" for name in self.field_names]) for who in whos])
-            for word, whos in (("look", ("cheap", "strong")), ("mend", ("cheap", "strong")), ("knows", ("requester",)))
-        )
-        self._fact_streams = stream_ids([f"decision.{name}" for name in self.decision_names])
-        self._begun_streams = stream_ids(("history.begun", "history.depth"))
-        self._verdict_stream = stream_id("person.verdict")
-        self._approval_bank = QuantileBank(
-            [constant(0.0) if s.approval_s is None else s.approval_s.table() for s in spec.steps.values()]
-            + [constant(0.0)]
-        )
-        self._approval_streams = stream_ids([*(f"approval.{name}" for name in self.step_names), "approval"])
-        self.has_approval = any(step.approval_s is not None for step in spec.steps.values())
 
     # ---------------------------------------------------------------- arrays
 
@@ -335,7 +237,7 @@ class WorkflowState(LaneCore):
             mess = self._messes.at(level)
             if mess is not None:
                 rows = lanes[levels == level]
-                cells = Cells.clean(mess.fields, len(rows), world=_Episodes(self.episodes.take(rows)))
+                cells = Cells.clean(mess.fields, len(rows), world=Episodes(self.episodes.take(rows)))
                 mess.strike(cells, keys[levels == level])
                 self.dirt[rows], self.visible[rows], self.repairable[rows] = cells.dirt, cells.visible, cells.repairable
 
@@ -466,37 +368,6 @@ class WorkflowState(LaneCore):
         twice = any_of((applied > 1) & self.writes)
         complete = ~any_of(self.needed.take(rows, axis=0) & (applied == 0))
         return self.standing(rows), twice, complete
-
-
-class _Messes:
-    """The effects on records of a plan, bound once for each scale of the intensity in use."""
-
-    def __init__(self, plan: FaultPlan, fields: Fields, intensity: float) -> None:
-        self._plan, self._fields, self._intensity = plan, fields, intensity
-        self._bound: dict[int, BoundRecordPlan | None] = {}
-
-    def __bool__(self) -> bool:
-        return self.at(LEVELS) is not None
-
-    def at(self, level: int) -> BoundRecordPlan | None:
-        """Return the plan at ``level`` times 1 / LEVELS of the intensity, None if nothing can strike."""
-        if level not in self._bound:
-            intensity = self._intensity * level / LEVELS
-            self._bound[level] = self._plan.bind_records(self._fields, intensity, _Episodes.names)
-        return self._bound[level]
-
-
-class _Episodes:
-    """What triggers of effects on records may ask."""
-
-    names = ("episode",)
-
-    def __init__(self, episodes: I64) -> None:
-        self._episodes = episodes
-
-    def value(self, name: str, lanes: I64) -> F64:
-        """Return the episode of each record's lane."""
-        return self._episodes.take(lanes).astype(np.float64)
 
 
 def flat(array: NDArray[Any], rows: I64, columns: Any) -> tuple[NDArray[Any], I64]:

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 from .loading import builtin_scenarios, fault_plan, load_scenario, profile_names, services_of
-from .record_schema import RecordSchema, builtin_record_schemas, load_record_schema
+from .record_loading import builtin_record_schemas, load_record_schema
+from .record_schema import RecordSchema
 from .records import RecordSource
 from .schema import RouterScenario, Scenario
 from .schema_export import json_schema

@@ -19,11 +19,11 @@ from ..errors import TableError
 from .effort_fit import fit_effort
 from .failure_fit import fit_failures
 from .fault_rates import fit_faults, is_answer, read_mapping
-from .fitting import Interval, ResponseFit, fit_response_model
+from .fitting import Interval, ResponseFit, fit_best_model
 from .likelihood import Counts
 from .loading import load_scenario
 from .runs import Runs, Source, load_runs, safe_name
-from .schema import RouterScenario
+from .schema import RouterScenario, rates_below
 from .spans import PriceTable
 from .table_fill import Rule
 from .table_io import listed
@@ -139,7 +139,7 @@ def calibrate(
     )  # fmt: skip
     if queries is not None:
         runs = _only(runs, queries)
-    fit = fit_response_model(counts_of(runs), own_latents=None)
+    fit = fit_best_model(counts_of(runs))
     label = name or (Path(table).name.split(".")[0] if isinstance(table, (str, Path)) else "calibrated")
     calibration = _assemble(runs, fit, mapped, safe_name(label), seed)
     if out is not None:
@@ -260,6 +260,7 @@ def _assemble(runs: Runs, fit: ResponseFit, mapped: Any, name: str, seed: int) -
             "family_sd": sds[1],
             "configuration_sd": sds[2],
             "hint_sd": None,
+            "ceiling": None if fit.ceiling is None else round(fit.ceiling, 3),
             "effort": _together(effort.effort, failures.sharing),
         },
         "portfolio": portfolio,
@@ -337,10 +338,8 @@ def _skill_shift(runs: Runs, fit: ResponseFit) -> tuple[F64, str]:
     from scipy.optimize import brentq
 
     shift = np.zeros(len(fit.counts.configs))
-    z = np.linspace(-4.75, 4.75, 201)
-    weight = np.exp(-0.5 * z * z)
-    weight /= weight.sum()
-    spread = np.sqrt(fit.sds[0] ** 2 + fit.sds[1] ** 2 + fit.latent_sd**2)
+    rest = np.sqrt(fit.sds[1] ** 2 + fit.latent_sd**2)
+    highest = np.inf if fit.ceiling is None else fit.ceiling
     for k in range(len(shift)):
         total = runs.tally(runs.config == k)[:, k]
         if (total > 0).mean() < 0.95:
@@ -352,8 +351,11 @@ def _skill_shift(runs: Runs, fit: ResponseFit) -> tuple[F64, str]:
         target = float(np.clip(recorded / max(1.0 - lost, 1e-9), 0.005, 0.995))
 
         def excess(by: float, k: int = k, target: float = target) -> float:
-            chance = 1.0 / (1.0 + np.exp(-(fit.margin[k][:, None] + by + spread[k] * z)))
-            return float(fit.counts.share @ (chance @ weight)) - target
+            at = [
+                rates_below(fit.margin[k, [c]] + by, fit.sds[0], rest[[k]], highest - d)[0]
+                for c, d in enumerate(fit.difficulty)
+            ]
+            return float(fit.counts.share @ np.array(at)) - target
 
         if excess(-2.0) <= 0.0 <= excess(2.0):
             root: Any = brentq(excess, -2.0, 2.0, xtol=1e-4)

@@ -11,7 +11,6 @@ import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from functools import cached_property
-from itertools import pairwise
 from typing import Final
 
 import numpy as np
@@ -21,18 +20,10 @@ from ..envs.quantiles import normal
 from ..envs.streams import episode_keys, stream_id, uniform
 from ..errors import TableError
 from .likelihood import Counts, Likelihood
+from .response_problem import ASSUMED, SDS, Problem
 
 F64 = NDArray[np.float64]
 
-SDS: Final = ("difficulty_sd", "family_sd", "configuration_sd")
-# what is assumed where a table cannot say: the schema's own defaults, and 1 logit of difficulty
-ASSUMED: Final[Mapping[str, float]] = {"difficulty_sd": 1.0, "family_sd": 0.4, "configuration_sd": 0.8}
-_PRIOR_LOG_SD: Final = 1.2
-_PRIOR_SKILL: Final = 4.0
-_PRIOR_CLASS: Final = 2.0
-_PRIOR_RATIO: Final = 0.4
-_SMALLEST: Final = 0.01
-_CHI2_95: Final = 3.841458820694124
 _Z95: Final = 1.959963984540054
 
 
@@ -65,6 +56,7 @@ class ResponseFit:
         notes: what could not be identified, in sentences.
         ratio: ``(K,)`` what each configuration's own latent has of the common standard deviation; None if they are
             not told apart.
+        ceiling: difficulty from which no configuration succeeds, logits; None if there is none.
     """
 
     counts: Counts
@@ -76,7 +68,8 @@ class ResponseFit:
     fixed: Mapping[str, float]
     notes: tuple[str, ...]
     ratio: F64 | None
-    _problem: _Problem = field(repr=False)
+    ceiling: float | None
+    _problem: Problem = field(repr=False)
     _theta: F64 = field(repr=False)
 
     @property
@@ -91,7 +84,8 @@ class ResponseFit:
 
     def score(self, counts: Counts) -> F64:
         """``(Q,)`` log-likelihood of other queries of the same configurations and classes."""
-        return Likelihood(counts).per_query(self.margin, self.sds, self.ratio)
+        ceiling = None if self.ceiling is None else self.ceiling - self.difficulty
+        return Likelihood(counts).per_query(self.margin, self.sds, self.ratio, ceiling)
 
     @cached_property
     def intervals(self) -> dict[str, Interval]:
@@ -135,6 +129,9 @@ class ResponseFit:
                 half = _Z95 * math.sqrt(max(0.0, float(row @ covariance @ row)))
                 value = float(self.latent_sd[k])
                 found[f"latent_sd.{config}"] = Interval(value, value * math.exp(-half), value * math.exp(half))
+        if self.ceiling is not None:
+            half = _Z95 * math.sqrt(max(0.0, float(covariance[-1, -1])))
+            found["ceiling"] = Interval(self.ceiling, self.ceiling - half, self.ceiling + half)
         return found
 
     def bootstrap(self, draws: int = 50, seed: int = 0) -> dict[str, Interval]:
@@ -146,9 +143,9 @@ class ResponseFit:
         """
         rows: dict[str, list[float]] = {}
         for draw in range(draws):
-            told = self.ratio is not None
+            shape = {"own_latents": self.ratio is not None, "ceiling": self.ceiling is not None}
             drawn = simulate_counts(self, seed, draw)
-            again = fit_response_model(drawn, fixed=self.fixed, start=self._theta, own_latents=told)
+            again = fit_response_model(drawn, fixed=self.fixed, start=self._theta, **shape)
             for name, value in again.point().items():
                 rows.setdefault(name, []).append(value)
         here = self.point()
@@ -172,6 +169,8 @@ class ResponseFit:
             found.update({f"difficulty.{group}": float(self.difficulty[c]) for c, group in enumerate(classes)})
         if self.ratio is not None:
             found.update({f"latent_sd.{c}": float(v) for c, v in zip(self.counts.configs, self.latent_sd, strict=True)})
+        if self.ceiling is not None:
+            found["ceiling"] = self.ceiling
         return {**found, **dict(zip(SDS, self.sds, strict=True))}
 
 
@@ -180,7 +179,8 @@ def fit_response_model(
     *,
     fixed: Mapping[str, float] | None = None,
     start: F64 | None = None,
-    own_latents: bool | None = False,
+    own_latents: bool = False,
+    ceiling: bool = False,
 ) -> ResponseFit:
     """Fit skills, class means and the three standard deviations.
 
@@ -188,14 +188,13 @@ def fit_response_model(
         counts: successes and runs per query and configuration.
         fixed: standard deviations not to fit, by name. What the counts cannot identify is fixed and noted.
         start: parameters of another fit of the same shape, to begin from.
-        own_latents: whether each configuration has a latent spread of its own, around the common one; None decides
-            by a likelihood ratio test at 5 %.
+        own_latents: whether each configuration has a latent spread of its own, around the common one.
+        ceiling: whether tasks from some difficulty on are beyond every configuration.
 
     Raises:
         TableError: for an unknown or negative fixed standard deviation, or a configuration without runs.
     """
     from scipy.optimize import minimize
-    from scipy.special import chdtri
 
     asked = dict(fixed or {})
     for name, value in asked.items():
@@ -205,17 +204,10 @@ def fit_response_model(
     if empty.size:
         raise TableError(f"configuration {counts.configs[empty[0]]!r} has no run that is right or wrong; leave it out")
     notes, unseen = _unidentified(counts)
-    if own_latents is None:
-        common = fit_response_model(counts, fixed=fixed, start=start)
-        if len(counts.configs) < 2 or "configuration_sd" in common.fixed:
-            return common
-        grown = np.concatenate([common._theta, np.zeros(len(counts.configs))])
-        apart = fit_response_model(counts, fixed=fixed, start=grown, own_latents=True)
-        gain = 2.0 * (apart.log_likelihood - common.log_likelihood)
-        return apart if gain > chdtri(len(counts.configs) - 1, 0.05) else common
-    problem = _Problem(counts, {**unseen, **asked}, own_latents=own_latents)
+    shape = {"own_latents": own_latents, "ceiling": ceiling}
+    problem = Problem(counts, {**unseen, **asked}, **shape)
     if start is None or len(start) != problem.size:
-        rough = _Problem(counts, problem.fixed, fineness=0.4, own_latents=own_latents)
+        rough = Problem(counts, problem.fixed, 0.4, **shape)
         options = {"maxiter": 200, "ftol": 1e-6}
         start = np.asarray(minimize(rough.objective, rough.initial(), jac=True, method="L-BFGS-B", options=options).x)
     theta = start
@@ -226,13 +218,33 @@ def fit_response_model(
         if len(counts.classes) == 1 or not problem.refit_class_sd(theta):
             break
     margin, sds = problem.unpack(theta)
-    difficulty, ratio = problem.difficulty(theta), problem.ratio(theta)
+    difficulty, ratio, top = problem.difficulty(theta), problem.ratio(theta), problem.ceiling(theta)
+    highest = None if top is None else float(top[0] + difficulty[0])
     class_sd = problem.class_sd if len(counts.classes) > 1 else 0.0
     return ResponseFit(
         counts, margin + difficulty, difficulty, (float(sds[0]), float(sds[1]), float(sds[2])), class_sd,
-        problem.likelihood.value(margin, sds, ratio), problem.fixed,
-        tuple(n for k, n in notes.items() if k not in asked), ratio, problem, theta,
+        problem.likelihood.value(margin, sds, ratio, top), problem.fixed,
+        tuple(n for k, n in notes.items() if k not in asked), ratio, highest, problem, theta,
     )  # fmt: skip
+
+
+def fit_best_model(counts: Counts) -> ResponseFit:
+    """Fit, and let the model grow where that is better by a likelihood ratio test at 5 %: a latent spread per
+    configuration, then a ceiling of difficulty."""
+    from scipy.special import chdtri
+
+    best, shape = fit_response_model(counts), {}
+    several = len(counts.configs) > 1
+    for name, degrees, there in (
+        ("own_latents", len(counts.configs) - 1, several and "configuration_sd" not in best.fixed),
+        ("ceiling", 1, several and "difficulty_sd" not in best.fixed),
+    ):
+        if there:
+            grown = np.concatenate([best._theta, Problem.addition(name, len(counts.configs), best)])
+            bigger = fit_response_model(counts, start=grown, **{**shape, name: True})
+            if 2.0 * (bigger.log_likelihood - best.log_likelihood) > chdtri(degrees, 0.05):
+                best, shape[name] = bigger, True
+    return best
 
 
 def simulate_counts(fit: ResponseFit, seed: int = 0, draw: int = 0) -> Counts:
@@ -249,6 +261,9 @@ def simulate_counts(fit: ResponseFit, seed: int = 0, draw: int = 0) -> Counts:
     x += fit.sds[1] * latent([f"family.{name}" for name in counts.families])
     x += fit.latent_sd * latent([f"configuration.{name}" for name in counts.configs])
     chance = 1.0 / (1.0 + np.exp(-x))
+    if fit.ceiling is not None:
+        hard = fit.difficulty[counts.query_class] + fit.sds[0] * latent(["difficulty"])[:, 0]
+        chance[hard > fit.ceiling] = 0.0
     wins = np.zeros_like(counts.runs)
     for k, name in enumerate(counts.configs):
         number = np.arange(int(counts.runs[:, k].max(initial=0)))
@@ -283,178 +298,3 @@ def _unidentified(counts: Counts) -> tuple[dict[str, str], dict[str, float]]:
         why = "one run of one configuration per query does not tell luck from difficulty"
         assume("difficulty_sd", ASSUMED["difficulty_sd"], why)
     return notes, fixed
-
-
-class _Problem:
-    """The penalised objective over one vector: abilities, class means, class skills, logs of the free sds, and
-    logs of what each configuration's latent has of the common sd, if they differ."""
-
-    def __init__(
-        self, counts: Counts, fixed: Mapping[str, float], fineness: float = 1.0, own_latents: bool = False
-    ) -> None:
-        self.counts, self.fixed = counts, dict(fixed)
-        self.likelihood = Likelihood(counts, fineness)
-        self.k, self.c = len(counts.configs), len(counts.classes)
-        self.free = [j for j, name in enumerate(SDS) if name not in self.fixed]
-        self.class_sd = 0.7
-        classes = self.c if self.c > 1 else 0
-        own = self.k if own_latents and 2 in self.free else 0
-        self._ends = np.cumsum([self.k, classes, self.k * classes, len(self.free), own])
-        self.size = int(self._ends[-1])
-        self._centre = np.log([ASSUMED[SDS[j]] for j in self.free])
-
-    def initial(self) -> F64:
-        """Skills from the pooled rates, the assumed standard deviations."""
-        wins, runs = self.counts.successes.sum(axis=0), self.counts.runs.sum(axis=0)
-        rate = (wins + 0.5) / (runs + 1.0)
-        theta = np.zeros(self.size)
-        theta[: self.k] = 1.3 * np.log(rate / (1.0 - rate))
-        theta[self._ends[2] : self._ends[3]] = self._centre
-        return theta
-
-    def ratio(self, theta: F64) -> F64 | None:
-        """``(K,)`` what each configuration's latent has of the common sd; None if they are not told apart."""
-        d, e = self._ends[3:]
-        return np.exp(np.clip(theta[d:e], -3.0, 3.0)) if e > d else None
-
-    def latent_row(self, k: int) -> F64:
-        """Derivative of the log of one configuration's own sd with respect to the vector."""
-        row = np.zeros(self.size)
-        row[self.sd_index(2)] = row[self._ends[3] + k] = 1.0
-        return row
-
-    def sd_index(self, j: int) -> int:
-        """Where standard deviation ``j`` stands in the vector."""
-        return int(self._ends[2]) + self.free.index(j)
-
-    def unpack(self, theta: F64) -> tuple[F64, F64]:
-        """Margins ``(K, C)`` and the three standard deviations."""
-        a, b, c, d = self._ends[:4]
-        margin = np.repeat(theta[:a, None], self.c, axis=1)
-        if self.c > 1:
-            margin = margin - theta[a:b] + theta[b:c].reshape(self.k, self.c)
-        sds = np.array([self.fixed.get(name, 0.0) for name in SDS])
-        sds[self.free] = np.exp(np.clip(theta[c:d], -8.0, 3.0))
-        return margin, sds
-
-    def difficulty(self, theta: F64) -> F64:
-        """``(C,)`` class means, shifted so that their mean over queries is 0."""
-        if self.c == 1:
-            return np.zeros(1)
-        mean = theta[self._ends[0] : self._ends[1]]
-        return mean - float(self.counts.share @ mean)
-
-    def margin_row(self, k: int, c: int) -> F64:
-        """Derivative of one margin with respect to the vector."""
-        row = np.zeros(self.size)
-        row[k] = 1.0
-        if self.c > 1:
-            row[self._ends[0] + c] = -1.0
-            row[self._ends[1] + k * self.c + c] = 1.0
-        return row
-
-    def difficulty_row(self, c: int) -> F64:
-        """Derivative of one class mean with respect to the vector."""
-        row = np.zeros(self.size)
-        row[self._ends[0] : self._ends[1]] = -self.counts.share
-        row[self._ends[0] + c] += 1.0
-        return row
-
-    def objective(self, theta: F64) -> tuple[float, F64]:
-        """Minus the penalised log-likelihood and its gradient."""
-        a, b, c, d = self._ends[:4]
-        margin, sds = self.unpack(theta)
-        ratio = self.ratio(theta)
-        value, gradient = self.likelihood.gradient(margin, sds, ratio)
-        slope = np.zeros(self.size)
-        slope[:a] = gradient.margin.sum(axis=1)
-        if self.c > 1:
-            slope[a:b] = -gradient.margin.sum(axis=0)
-            slope[b:c] = gradient.margin.reshape(-1)
-        slope[c:d] = gradient.sds[self.free] * sds[self.free]
-        if ratio is not None:
-            slope[d:] = gradient.latent * sds[2] * ratio
-        scale = np.empty(self.size)
-        scale[:a], scale[a:b], scale[b:c], scale[c:d] = _PRIOR_SKILL, _PRIOR_CLASS, self.class_sd, _PRIOR_LOG_SD
-        scale[d:] = _PRIOR_RATIO
-        away = theta.copy()
-        away[c:d] -= self._centre
-        away /= scale
-        return 0.5 * float(away @ away) - value, away / scale - slope
-
-    def refit_class_sd(self, theta: F64) -> bool:
-        """One step of EM for the spread of class skills; whether it still moved."""
-        b, c = self._ends[1:3]
-        information = self.likelihood.gradient(*self.unpack(theta), self.ratio(theta))[1].information.reshape(-1)
-        seen = information > 0.0
-        spread = theta[b:c][seen] ** 2 + 1.0 / (information[seen] + self.class_sd**-2)
-        # two pseudo-observations of half a logit keep it from collapsing
-        new = math.sqrt((float(spread.sum()) + 2 * 0.25) / (int(seen.sum()) + 2))
-        moved = abs(new - self.class_sd) > 0.02 * self.class_sd
-        self.class_sd = new
-        return moved
-
-    def hessian(self, theta: F64, step: float = 2e-3) -> F64:
-        """Second derivatives of the objective, by central differences of the gradient."""
-        rows = np.empty((self.size, self.size))
-        one_sided = self.size > 60  # half the work, good enough where it is much
-        here = self.objective(theta)[1] if one_sided else None
-        for i in range(self.size):
-            shift = np.zeros(self.size)
-            shift[i] = step
-            ahead = self.objective(theta + shift)[1]
-            behind = self.objective(theta - shift)[1] if here is None else here
-            rows[i] = (ahead - behind) / (step if one_sided else 2.0 * step)
-        return (rows + rows.T) / 2.0
-
-    def profile(self, theta: F64, j: int, error: float) -> tuple[float, float]:
-        """Profile interval of standard deviation ``j``, its own prior left out; the lower end may be 0."""
-        from scipy.optimize import minimize
-
-        rough = _Problem(self.counts, self.fixed, 0.6, bool(self._ends[4] > self._ends[3]))
-        rough.class_sd = self.class_sd
-        at = self.sd_index(j)
-        rest = np.delete(np.arange(self.size), at)
-        centre, best = float(self._centre[self.free.index(j)]), theta.copy()
-
-        def prior(log_sd: float) -> float:
-            return 0.5 * ((log_sd - centre) / _PRIOR_LOG_SD) ** 2
-
-        def fitted(log_sd: float) -> float:
-            def part(values: F64) -> tuple[float, F64]:
-                full = np.empty(self.size)
-                full[rest], full[at] = values, log_sd
-                value, slope = rough.objective(full)
-                return value, slope[rest]
-
-            result = minimize(part, best[rest], jac=True, method="L-BFGS-B", options={"maxiter": 60, "ftol": 1e-8})
-            best[rest] = result.x
-            return float(result.fun) - prior(log_sd)
-
-        # without its prior the profile may peak elsewhere: follow it on a ladder around the estimate
-        step = min(max(0.5 * error, 0.08), 0.6)
-        here = float(theta[at])
-        ends: list[list[tuple[float, float]]] = []
-        peak = fitted(here)
-        for sign in (-1.0, 1.0):
-            best[:] = theta
-            seen = [(here, peak)]
-            while math.log(_SMALLEST) < seen[-1][0] < math.log(8.0) and len(seen) < 30:
-                log_sd = seen[-1][0] + sign * step * 1.25 ** (len(seen) - 1)
-                seen.append((log_sd, fitted(log_sd)))
-                if seen[-1][1] - min(value for _, value in seen) > _CHI2_95 / 2.0:
-                    break
-            ends.append(seen)
-        lowest = min(value for side in ends for _, value in side)
-        limits = []
-        for side in ends:
-            limit = math.nan
-            for (x0, y0), (x1, y1) in pairwise(side):
-                y0, y1 = y0 - lowest - _CHI2_95 / 2.0, y1 - lowest - _CHI2_95 / 2.0
-                if y0 <= 0.0 < y1:
-                    limit = x0 + (x1 - x0) * -y0 / (y1 - y0)
-            limits.append(limit)
-        return (
-            0.0 if math.isnan(limits[0]) else math.exp(limits[0]),
-            math.inf if math.isnan(limits[1]) else math.exp(limits[1]),
-        )

@@ -30,6 +30,7 @@ I64 = NDArray[np.int64]
 _REACH: Final = 4.75  # standard deviations covered by a grid
 _STEP: Final = 0.1  # of the table of h, logits
 _U_NODES: Final = 33
+_EDGE: Final = 0.25  # logits over which the ceiling sets in, so that the likelihood is smooth in it
 
 
 @dataclass(frozen=True, eq=False)
@@ -90,12 +91,14 @@ class Gradient:
         sds: ``(3,)`` with respect to the three standard deviations.
         information: ``(K, C)`` sum over queries of the squared derivative with respect to ``m``.
         latent: ``(K,)`` with respect to the standard deviation of each configuration's latent.
+        ceiling: ``(C,)`` with respect to the ceiling of each class.
     """
 
     margin: F64
     sds: F64
     information: F64
     latent: F64
+    ceiling: F64
 
 
 class Likelihood:
@@ -115,7 +118,7 @@ class Likelihood:
         self.inverse = self.inverse.reshape(-1)
         self._weight = weight.astype(np.float64)
         group, runs, wins = unique[:, 0], unique[:, 1 : 1 + size], unique[:, 1 + size :]
-        self._group = group
+        self._group, self._none = group, wins.sum(axis=1) == 0
         pairs, pair_of = np.unique(np.stack([runs.ravel(), wins.ravel()], axis=1), axis=0, return_inverse=True)
         self._pairs = pairs.astype(np.float64)
         pair = pair_of.reshape(runs.shape)
@@ -136,27 +139,36 @@ class Likelihood:
             nodes = int(fineness * np.clip(5.0 * most, 13, 25))
             self._families.append(_Family(combos[:, 0], combos[:, 1], combos[:, 2], hot, *_grid(nodes)))
 
-    def per_query(self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None) -> F64:
+    def per_query(
+        self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None, ceiling: F64 | None = None
+    ) -> F64:
         """``(Q,)`` log-likelihood of each query, up to the constant number of orders of its runs."""
-        return self._evaluate(margin, np.asarray(sds, dtype=np.float64), ratio, False)[0][self.inverse]
+        return self._evaluate(margin, np.asarray(sds, dtype=np.float64), ratio, ceiling, False)[0][self.inverse]
 
-    def value(self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None) -> float:
+    def value(
+        self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None, ceiling: F64 | None = None
+    ) -> float:
         """Log-likelihood of all queries."""
-        return float(self.per_query(margin, sds, ratio).sum())
+        return float(self.per_query(margin, sds, ratio, ceiling).sum())
 
-    def gradient(self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None) -> tuple[float, Gradient]:
+    def gradient(
+        self, margin: F64, sds: Sequence[float] | F64, ratio: F64 | None = None, ceiling: F64 | None = None
+    ) -> tuple[float, Gradient]:
         """Log-likelihood and its derivatives.
 
         Args:
             margin: ``(K, C)`` skill minus mean difficulty.
             sds: difficulty, family and configuration standard deviation, logits.
             ratio: ``(K,)`` what each configuration's own standard deviation is of the third of ``sds``; None is 1.
+            ceiling: ``(C,)`` difficulty, above the mean of the class, from which no call succeeds; None is none.
         """
-        logs, gradient = self._evaluate(margin, np.asarray(sds, dtype=np.float64), ratio, True)
+        logs, gradient = self._evaluate(margin, np.asarray(sds, dtype=np.float64), ratio, ceiling, True)
         assert gradient is not None
         return float(self._weight @ logs), gradient
 
-    def _evaluate(self, margin: F64, sds: F64, ratio: F64 | None, wanted: bool) -> tuple[F64, Gradient | None]:
+    def _evaluate(
+        self, margin: F64, sds: F64, ratio: F64 | None, ceiling: F64 | None, wanted: bool
+    ) -> tuple[F64, Gradient | None]:
         sd_d, sd_f, sd_u = sds
         own = np.ones(len(margin)) if ratio is None else ratio
         # one table serves all configurations that keep equally much
@@ -180,8 +192,25 @@ class Likelihood:
                 joint /= mass
                 parts.append((joint, slope, spread, z_f))
         peak = total.max(axis=1, keepdims=True)
-        np.exp(total - peak, out=total)
-        mass = total.sum(axis=1, keepdims=True)
+        at_sd, at_ceiling = 0.0, np.zeros(margin.shape[1])
+        if ceiling is None:
+            np.exp(total - peak, out=total)
+            mass = total.sum(axis=1, keepdims=True)
+        else:
+            # beyond the ceiling only queries without any success are possible
+            none = self._none[:, None]
+            peak = np.where(none, np.maximum(peak, self._log_d.max()), peak)
+            lost = np.exp(self._log_d - np.where(none, peak, np.inf))
+            np.exp(total - peak, out=total)
+            beyond = 1.0 / (1.0 + np.exp(-np.clip((sd_d * self._z_d - ceiling[:, None]) / _EDGE, -30.0, 30.0)))
+            beyond = beyond[self._group]
+            gain = lost - total
+            total *= 1.0 - beyond
+            mass = (total + beyond * lost).sum(axis=1, keepdims=True)
+            if wanted:
+                push = self._weight[:, None] * gain / mass * beyond * (1.0 - beyond) / _EDGE
+                at_sd = float((push @ self._z_d).sum())
+                np.add.at(at_ceiling, self._group, -push.sum(axis=1))
         logs = (np.log(mass) + peak)[:, 0]
         if not wanted:
             return logs, None
@@ -200,8 +229,9 @@ class Likelihood:
             push = (pull * slope).sum(axis=0).reshape(d, -1)
             np.add.at(at_latent, family.config, (pull * spread).sum(axis=1))
             at_sds += (-float(push.sum(axis=1) @ self._z_d), float(push.sum(axis=0) @ z_f), 0.0)
+        at_sds[0] += at_sd
         at_sds[2] = at_latent @ own
-        return logs, Gradient(at_margin, at_sds, information, at_latent)
+        return logs, Gradient(at_margin, at_sds, information, at_latent, at_ceiling)
 
     def _tabulate(self, margin: F64, reach: float, sd_u: F64) -> _Table:
         first = int(np.floor((margin.min() - reach) / _STEP)) - 1

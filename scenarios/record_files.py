@@ -23,7 +23,7 @@ from typing import IO, Any, Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import RecordError
+from ..errors import RecordError, WorkerError
 from ..extras import missing_extra
 from .messy import BLOCK_ROWS, MessyBlock, MessyRecords
 from .record_schema import RecordSchema
@@ -284,6 +284,7 @@ def write_records(
         RecordError: for a bad number of rows, or files that cannot be written.
         FaultError: if the plan does not fit the schema.
         MissingExtraError: if Parquet is asked for and pyarrow is not installed.
+        WorkerError: if a worker process dies.
     """
     if rows < 0:
         raise RecordError(f"rows = {rows} is not allowed: must be 0 or more")
@@ -342,17 +343,21 @@ def _parts(messy: MessyRecords, job: RecordJob, rows: int, starts: range, worker
         return
     import multiprocessing
     from concurrent.futures import Future, ProcessPoolExecutor
+    from concurrent.futures.process import BrokenProcessPool
 
     context = multiprocessing.get_context("spawn")
     pool = ProcessPoolExecutor(workers, mp_context=context, initializer=_begin, initargs=(job,))
-    with pool:
-        waiting: deque[Future[_Part]] = deque()
-        for start, stop in zip(starts, stops, strict=True):
-            waiting.append(pool.submit(_make, start, stop))
-            if len(waiting) > 2 * workers:  # flat memory: never far ahead of the file
+    waiting: deque[Future[_Part]] = deque()
+    try:
+        with pool:
+            for start, stop in zip(starts, stops, strict=True):
+                waiting.append(pool.submit(_make, start, stop))
+                if len(waiting) > 2 * workers:  # flat memory: never far ahead of the file
+                    yield waiting.popleft().result()
+            while waiting:
                 yield waiting.popleft().result()
-        while waiting:
-            yield waiting.popleft().result()
+    except BrokenProcessPool as error:
+        raise WorkerError("a worker process died while it made records; nothing was written") from error
 
 
 _AT_WORK: dict[str, Any] = {}

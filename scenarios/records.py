@@ -17,16 +17,41 @@ from numpy.typing import ArrayLike, NDArray
 from ..envs.streams import U64, episode_keys, stream_id, uniform
 from ..errors import RecordError
 from ..faults.cells import FieldFacts, Fields, FieldType
+from . import record_links, record_numbers, record_words
+from . import record_schema as rs
 from .record_facts import REFERENCE_ROWS, facts_of
-from .record_fields import GENERATORS, Faked, FieldValues, Key, Reference
+from .record_fields import FieldValues
+from .record_links import Key, Reference
+from .record_loading import load_record_schema
 from .record_pools import check_locale
-from .record_schema import GROUP, RecordSchema, ReferenceField, load_record_schema
+from .record_schema import GROUP, RecordSchema, ReferenceField
 from .table_io import near
 
 I64 = NDArray[np.int64]
 F64 = NDArray[np.float64]
 Texts = NDArray[np.object_]
 Plain = str | int | float
+
+GENERATORS: dict[type, Callable[..., FieldValues]] = {
+    rs.KeyField: record_links.Key,
+    rs.FakerField: record_words.Faked,
+    rs.NameField: record_words.FullName,
+    rs.StreetField: record_words.Street,
+    rs.AddressField: record_words.Address,
+    rs.EmailField: record_words.Email,
+    rs.PhoneField: record_words.Phone,
+    rs.TextField: record_words.Template,
+    rs.DateField: record_numbers.Day,
+    rs.StampField: record_numbers.Stamp,
+    rs.AmountField: record_numbers.Amount,
+    rs.IntegerField: record_numbers.Integer,
+    rs.ChoiceField: record_numbers.Choice,
+    rs.CodeField: record_words.Code,
+    rs.ReferenceField: record_links.Reference,
+    rs.CopyField: record_links.Copy,
+    rs.SumField: record_numbers.Total,
+    rs.ProductField: record_numbers.Product,
+}
 
 
 class Block:
@@ -68,7 +93,7 @@ class Block:
 
     def __getitem__(self, name: str) -> NDArray[Any]:
         """The values of a field."""
-        return self.once(name, lambda: self.source.fields_of_kind(self.kind)[name].values(self))
+        return self.once(name, lambda: self.source.fields_of_kind(self.kind)[name].ready().values(self))
 
     def text(self, name: str) -> Texts:
         """The values of a field as they stand in a file."""
@@ -99,7 +124,8 @@ class RecordSource:
         locale: Faker locales to use instead of the schema's: a name, or the share of each.
 
     Raises:
-        RecordError: if the schema, a locale or a Faker provider is not valid.
+        RecordError: if the schema or a locale is not valid. A Faker provider is asked for when a value of its
+            field is.
 
     >>> source = RecordSource("commerce", seed=7)
     >>> order = source.record("order", 0)
@@ -131,10 +157,10 @@ class RecordSource:
     # ------------------------------------------------------------ parts
 
     def fields_of_kind(self, kind: str) -> dict[str, FieldValues]:
-        """Return the generators of a kind's fields, in the order of the schema; pools are made now.
+        """Return the generators of a kind's fields, in the order of the schema.
 
         Raises:
-            RecordError: if there is no such kind, or a Faker provider is not valid.
+            RecordError: if there is no such kind.
         """
         if kind not in self._fields:
             spec = self.schema.kinds.get(kind)
@@ -144,15 +170,8 @@ class RecordSource:
                     f"{self.schema.name}: no kind {kind!r}{near(kind, self.schema.kinds)}; allowed: {allowed}"
                 )
             made = self._fields[kind] = {}
-            # what an address is made of has to be there before it
-            for name, field in sorted(spec.fields.items(), key=lambda item: item[1].type == "email"):
-                try:
-                    made[name] = GENERATORS[type(field)](self, kind, name, field)
-                except RecordError as error:
-                    raise RecordError(
-                        f"{self.schema.path or self.schema.name}: kinds.{kind}.fields.{name}.{error}"
-                    ) from None
-            self._fields[kind] = {name: made[name] for name in spec.fields}
+            for name, field in spec.fields.items():
+                made[name] = GENERATORS[type(field)](self, kind, name, field)
         return self._fields[kind]
 
     def keys(self, kind: str, rows: I64) -> U64:
@@ -320,6 +339,3 @@ class RecordSource:
 def _plain(block: Block, name: str) -> Plain:
     value = block[name]
     return block.text(name)[0] if value.dtype.kind in "OM" else value.item(0)
-
-
-__all__ = ["Block", "Faked", "RecordSource"]

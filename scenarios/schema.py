@@ -133,8 +133,13 @@ class ModelTasks(_Part):
     hint_sd: NonNegative | None = Field(
         1.0, description="sd of the noisy difficulty estimate shown before any call; null shows none"
     )
+    ceiling: Number | None = Field(
+        None, description="difficulty from which every answer is wrong, logits; null is no such task", exclude_if=_none
+    )
     effort: Effort | None = Field(
-        None, description="how alike calls on one task are in cost and time; null draws every call apart"
+        None,
+        description="how alike calls on one task are in cost and time; null draws every call apart",
+        exclude_if=_none,
     )
 
     @model_validator(mode="after")
@@ -178,9 +183,13 @@ class Configuration(_Part):
         4, description="calls of it in one episode at most"
     )
     latent_sd: NonNegative | None = Field(
-        None, description="sd of what it keeps on one task, logits; null takes tasks.configuration_sd"
+        None,
+        description="sd of what it keeps on one task, logits; null takes tasks.configuration_sd",
+        exclude_if=_none,
     )
-    wrong: Wrong | None = Field(None, description="what sets wrong answers apart, see below; null is nothing")
+    wrong: Wrong | None = Field(
+        None, description="what sets wrong answers apart, see below; null is nothing", exclude_if=_none
+    )
 
 
 class Judge(_Part):
@@ -354,6 +363,7 @@ class RouterScenario(Scenario):
     @model_validator(mode="after")
     def _fits_together(self) -> RouterScenario:
         self._check_judges()
+        self._check_quality()
         for name, entry in self.portfolio.items():
             if name in _RESERVED:
                 raise ValueError(f"portfolio.{name}: this name is reserved; not allowed: {', '.join(_RESERVED)}")
@@ -378,6 +388,12 @@ class RouterScenario(Scenario):
                     f"got {sorted(entry.skill)}"
                 )
         return self
+
+    def _check_quality(self) -> None:
+        if self.quality is not None and isinstance(self.tasks, ModelTasks) and self.tasks.ceiling is not None:
+            raise ValueError(
+                f"tasks.ceiling: got {self.tasks.ceiling} in a scenario with `quality`; allowed: one of the two"
+            )
 
     def _check_judges(self) -> None:
         if self.judge is not None and self.judges is not None:
@@ -418,6 +434,22 @@ def success_rates(margin: ArrayLike, sd: ArrayLike = 0.0) -> NDArray[np.float64]
     margins = np.asarray(margin, dtype=np.float64)[..., None] + np.asarray(sd, dtype=np.float64)[..., None] * spread
     chance = 1.0 - np.interp(-margins, noise, np.linspace(0.0, 1.0, noise.size))
     return np.asarray(np.trapezoid(chance, dx=1.0 / (spread.size - 1), axis=-1))
+
+
+def rates_below(margin: ArrayLike, sd: float, rest: ArrayLike, ceiling: float) -> NDArray[np.float64]:
+    """Mean success where tasks harder than a ceiling are lost.
+
+    Args:
+        margin: ``(K,)`` skill minus mean difficulty, logits.
+        sd: standard deviation of difficulty.
+        rest: ``(K,)`` standard deviation of all other latents together.
+        ceiling: above the mean difficulty.
+    """
+    z = normal().values[4::8]
+    inside = sd * z <= ceiling
+    margins = np.asarray(margin, dtype=np.float64)[:, None] - sd * z[inside]
+    chance = success_rates(margins, np.asarray(rest, dtype=np.float64)[:, None])
+    return np.asarray(chance.sum(axis=1) / z.size)
 
 
 def success_probability(margin: float) -> float:

@@ -22,7 +22,7 @@ from ..errors import TableError
 from .columns import Column
 from .effort_draws import EffortDraws, FailureDraws
 from .quality import QualityCurve
-from .schema import ModelTasks, RouterScenario, TableTasks, success_rates
+from .schema import ModelTasks, RouterScenario, TableTasks, rates_below, success_rates
 from .tables import RecordedTable
 
 F64 = NDArray[np.float64]
@@ -143,6 +143,13 @@ class ModelTaskSource:
         margin, share = self._skill - self._mean, share / share.sum()
         self.strength = success_rates(margin - self._cut, joint) @ share
         self.quality = None if self._curve is None else self._curve.moments(margin, joint, share)
+        if tasks.ceiling is not None:
+            rest = np.sqrt(tasks.family_sd**2 + self._latent**2)
+            parts = [
+                rates_below(self._skill[:, c] - m, s, rest, tasks.ceiling - m)
+                for c, (m, s) in enumerate(zip(self._mean, self._sd, strict=True))
+            ]
+            self.strength = np.stack(parts, axis=1) @ share
         factors = [
             (1.0, 1.0) if entry.wrong is None else (entry.wrong.cost_factor, entry.wrong.latency_factor)
             for entry in entries
@@ -208,6 +215,8 @@ class ModelTaskSource:
         margin += self._latent.take(k) * x[:, 1]
         margin += x[:, 2]
         right = margin > self._cut
+        if self._tasks.ceiling is not None:
+            right &= self.difficulty.take(lanes) <= self._tasks.ceiling
         cost, latency = (x[:, 3].copy(), x[:, 4].copy()) if self._effort is None else self._effort.call(lanes, k, x)
         if self._wrong is not None:
             factor = self._wrong.take(k, axis=0)

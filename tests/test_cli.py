@@ -115,7 +115,7 @@ COMMANDS = {
     ("ablation",): ["SCENARIO", "--held-out", "--seeds", "--resume"],
     ("drift",): ["SCENARIO", "--weeks", "--episodes-per-week", "--retrain-steps", "--picture"],
     ("portfolio",): ["TABLE", "--size", "--json"],
-    ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "AIQ"],
+    ("crossval",): ["TABLE", "--folds", "--seeds", "--workers", "--methods", "--class-column", "AIQ"],
     ("runtime",): ["POLICY", "--scenario", "--calls", "MODULE:NAME", "--tasks", "--out", "--resume"],
     ("calibrate",): ["TABLE", "--out", "--class-column", "--mapping", "--picture"],
     ("judges",): ["SCENARIO", "--false-positive", "--true-positive", "--steps", "--picture", "--workers"],

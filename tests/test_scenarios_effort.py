@@ -204,3 +204,29 @@ def test_a_mapping_to_a_status_that_is_none_is_refused() -> None:
     columns = play_calls(scenario(), 20, 2).to_columns()
     with pytest.raises(TableError, match=r"\{answer: STATUS\} is a wrong answer that shows"):
         calibrate(columns, mapping={"empty": {"answer": "ok"}})
+
+
+def test_tasks_beyond_the_ceiling_are_never_solved_and_strengths_know_it() -> None:
+    data = scenario().model_dump(mode="json")
+    data["tasks"]["ceiling"] = 1.0
+    limited = load_scenario(data)
+    assert isinstance(limited, RouterScenario)
+    usual, played = play_calls(scenario(), 20_000, 1), play_calls(limited, 20_000, 1)
+    lost = usual.right & ~played.right
+    assert lost.any()
+    assert not (played.right & ~usual.right).any()  # no draw moves
+    solved = played.right.any(axis=(1, 2)).mean()
+    assert solved < 0.70 < usual.right.any(axis=(1, 2)).mean()  # 31 % of the tasks are harder than half a deviation
+    assert ModelTaskSource(limited).strength == pytest.approx(played.right[:, :, 0].mean(axis=0), abs=0.012)
+    assert ModelTaskSource(scenario()).strength == pytest.approx(usual.right[:, :, 0].mean(axis=0), abs=0.012)
+
+
+def test_a_spread_of_its_own_makes_repeats_of_that_configuration_alike() -> None:
+    data = scenario().model_dump(mode="json")
+    data["portfolio"]["b"]["latent_sd"] = 6.0
+    steady = load_scenario(data)
+    assert isinstance(steady, RouterScenario)
+    usual, played = play_calls(scenario(), 4000, 2).right, play_calls(steady, 4000, 2).right
+    agree = [(r[:, :, 0] == r[:, :, 1]).mean(axis=0) for r in (usual, played)]
+    assert agree[1][2] > agree[0][2] + 0.08
+    assert (usual[:, [0, 1, 3]] == played[:, [0, 1, 3]]).all()

@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from brownout.errors import TableError
-from brownout.scenarios.fitting import ResponseFit, fit_response_model, simulate_counts
+from brownout.scenarios.fitting import ResponseFit, fit_best_model, fit_response_model, simulate_counts
 from brownout.scenarios.likelihood import Counts, Likelihood
 
 F64 = NDArray[np.float64]
@@ -223,3 +223,81 @@ def test_the_bootstrap_agrees_with_the_information() -> None:
         ratio = (boot[name].high - boot[name].low) / (fit.intervals[name].high - fit.intervals[name].low)
         assert 0.4 < ratio < 1.7
     assert not boot["family_sd"].identified
+
+
+# ---------------------------------------------------------------- spreads of their own, and a ceiling
+
+
+RATIO, CEILING = np.array([1.6, 0.7, 1.1]), np.array([1.2, 2.0])
+PLACE = np.array([[0.5, -1.0], [2.0, 0.0], [-0.7, 1.1]])
+
+
+def test_spreads_of_their_own_are_those_of_the_integral() -> None:
+    data = counts(families=("x", "y", "z"))
+    whole = Likelihood(data).per_query(PLACE, SDS, RATIO)
+    for k in range(3):  # alone, a configuration has the common spread times its ratio
+        alone = Counts((data.configs[k],), ("x",), data.classes, data.query_class, data.runs[:, [k]],
+                       data.successes[:, [k]])  # fmt: skip
+        one = Likelihood(alone).per_query(PLACE[[k]], SDS, RATIO[[k]])
+        other = Likelihood(alone).per_query(PLACE[[k]], SDS * (1.0, 1.0, RATIO[k]))
+        assert one == pytest.approx(other)
+    assert whole != pytest.approx(Likelihood(data).per_query(PLACE, SDS), abs=1e-3)
+    assert Likelihood(data).per_query(PLACE, SDS, np.ones(3)) == pytest.approx(Likelihood(data).per_query(PLACE, SDS))
+
+
+def test_beyond_the_ceiling_only_failures_are_possible() -> None:
+    data = counts(400, seed=3)
+    likelihood = Likelihood(data)
+    usual = likelihood.per_query(PLACE, SDS)
+    lost, never = data.successes.sum(axis=1) == 0, data.runs.sum(axis=1) == 0
+    high = likelihood.per_query(PLACE, SDS, None, np.full(2, 60.0))
+    assert high == pytest.approx(usual, abs=1e-9)
+    low = likelihood.per_query(PLACE, SDS, None, np.full(2, -60.0))
+    assert low[lost] == pytest.approx(0.0, abs=1e-6)
+    assert (low[~lost] < -20.0).all()
+    some = likelihood.per_query(PLACE, SDS, None, CEILING)
+    assert (some[lost & ~never] > usual[lost & ~never]).all()
+    assert (lost & ~never).any()
+
+
+def test_the_gradient_is_the_slope_in_spreads_and_ceilings_too() -> None:
+    likelihood, step = Likelihood(counts(60)), 1e-5
+    value, gradient = likelihood.gradient(PLACE, SDS, RATIO, CEILING)
+    assert value == pytest.approx(likelihood.value(PLACE, SDS, RATIO, CEILING))
+    for k in range(3):
+        shift = np.eye(3)[k] * step
+        up, down = (likelihood.value(PLACE, SDS, RATIO + s, CEILING) for s in (shift, -shift))
+        assert gradient.latent[k] * SDS[2] == pytest.approx((up - down) / (2 * step), abs=2e-3)
+        up, down = (likelihood.value(PLACE, SDS + s, RATIO, CEILING) for s in (shift, -shift))
+        assert gradient.sds[k] == pytest.approx((up - down) / (2 * step), abs=2e-2)
+    for c in range(2):
+        shift = np.eye(2)[c] * step
+        up, down = (likelihood.value(PLACE, SDS, RATIO, CEILING + s) for s in (shift, -shift))
+        assert gradient.ceiling[c] == pytest.approx((up - down) / (2 * step), abs=1e-4)
+
+
+def grown(ceiling: float, spreads: tuple[float, ...], queries: int = 500) -> Counts:
+    """Drawn from the model, with a ceiling and spreads of their own."""
+    rng = np.random.default_rng(5)
+    d = rng.normal(0.0, 2.0, queries)
+    x = np.array([0.5, 1.5, 1.0]) - d[:, None] + rng.normal(size=(queries, 3)) * spreads
+    chance = np.where(d[:, None] > ceiling, 0.0, 1.0 / (1.0 + np.exp(-x)))
+    wins = rng.binomial(4, chance)
+    return Counts(("a", "b", "c"), ("x", "y", "z"), ("all",), np.zeros(queries, int), np.full((queries, 3), 4), wins)
+
+
+def test_the_model_grows_where_the_table_asks_for_it_and_only_there() -> None:
+    plain = fit_best_model(grown(99.0, (1.0, 1.0, 1.0)))
+    assert plain.ratio is None
+    assert plain.ceiling is None
+    found = fit_best_model(grown(1.5, (0.3, 1.0, 2.5)))
+    assert found.ratio is not None
+    assert found.latent_sd[0] < 0.8 < 1.8 < found.latent_sd[2]
+    assert found.intervals["latent_sd.c"].covers(2.5)
+    assert found.ceiling is not None
+    assert found.intervals["ceiling"].low - 0.3 < 1.5 < found.intervals["ceiling"].high + 0.3
+    other = grown(1.5, (0.3, 1.0, 2.5), 300)
+    assert found.score(other).sum() > fit_response_model(grown(1.5, (0.3, 1.0, 2.5))).score(other).sum()
+    again = simulate_counts(found)
+    lost = [(c.successes.sum(axis=1) == 0).mean() for c in (again, grown(1.5, (0.3, 1.0, 2.5)))]
+    assert lost[0] == pytest.approx(lost[1], abs=0.05)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import json
+import os
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +15,8 @@ from rich.console import Console
 
 from brownout import cli_records
 from brownout.cli import main
-from brownout.errors import RecordError
-from brownout.scenarios import RecordSource, load_record_schema
+from brownout.errors import RecordError, WorkerError
+from brownout.scenarios import RecordSource, load_record_schema, record_files
 from brownout.scenarios.messy import MessyRecords
 from brownout.scenarios.record_files import TRUTH_COLUMNS, RecordJob, Summary, format_of, write_records
 
@@ -155,6 +156,13 @@ def test_a_failure_leaves_nothing_behind(tmp_path: Path, monkeypatch: pytest.Mon
         written(tmp_path, "csv", block_rows=100)
     assert [path.name for path in tmp_path.iterdir()] == ["table.csv"]
     assert (tmp_path / "table.csv").read_text() == "old"
+
+
+def test_a_dead_worker_is_an_error_of_its_own(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(record_files, "_begin", os._exit)  # every worker exits when it begins
+    with pytest.raises(WorkerError, match="a worker process died while it made records; nothing was written"):
+        written(tmp_path, "csv", workers=2, block_rows=100)
+    assert not list(tmp_path.iterdir())
 
 
 def test_what_cannot_be_written_is_refused(tmp_path: Path) -> None:

@@ -364,6 +364,21 @@ def test_what_faker_does_not_have_is_refused(fields: dict[str, Any], locale: Any
         RecordSource(small(a=fields), locale=locale).text("a", [0])
 
 
+def test_kinds_may_refer_to_each_other() -> None:
+    schema = small(
+        a={"id": {"type": "key"}, "b": {"type": "reference", "to": "b"}, "copied": {"type": "copy", "of": "b.n"}},
+        b={"copied": {"type": "copy", "of": "a.id"}, "id": {"type": "key"}, "a": {"type": "reference", "to": "a"},
+           "n": {"type": "integer", "value": {"low": 1, "high": 9}}},
+    )  # fmt: skip
+    for kind in schema["kinds"].values():
+        kind["rows"] = 10
+    source = RecordSource(schema)
+    one = source.record("a", 3)
+    assert one["copied"] == source.record("b", str(one["b"]))["n"]
+    other = source.record("b", 4)
+    assert other["copied"] == other["a"]
+
+
 def test_unknown_names_are_refused(commerce: RecordSource, tmp_path: Path) -> None:
     with pytest.raises(RecordError, match=r"commerce: no kind 'ordr' \(did you mean 'order'\?\); allowed: customer"):
         commerce.record("ordr", 0)

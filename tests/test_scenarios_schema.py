@@ -177,3 +177,8 @@ def test_equal_content_has_an_equal_hash(write: Any) -> None:
 )
 def test_a_changed_value_changes_the_hash(write: Any, old: str, new: str) -> None:
     assert load_scenario(write(old, new)).hash != load_scenario(write()).hash
+
+
+def test_hopeless_tasks_have_no_quality() -> None:
+    with pytest.raises(ScenarioError, match=r"tasks\.ceiling: got 2\.0 in a scenario with `quality`"):
+        load_scenario("deep-research", ["tasks.ceiling=2.0"])

@@ -132,6 +132,15 @@ def test_classes_come_from_a_text_column(runs: RecordedTable) -> None:
     assert labels_of(runs, None) == ["all"] * 100
     with pytest.raises(TableError, match="class_column: 'colour' is no text column among the features; allowed: kind"):
         labels_of(runs, "colour")
+    with pytest.raises(TableError, match="class_column: 'colour'"):
+        crossval(runs, methods=("trained",), trained=TrainedOptions(class_column="colour"))
+
+
+def test_impossible_options_are_refused() -> None:
+    for name in ("steps", "simulators", "draws"):
+        bad: dict[str, Any] = {name: 0}
+        with pytest.raises(TableError, match=f"trained.{name}: got 0; allowed: 1 or more"):
+            TrainedOptions(**bad)
 
 
 def test_columns_keep_runs_and_statuses(runs: RecordedTable) -> None:

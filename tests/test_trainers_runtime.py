@@ -594,7 +594,7 @@ def test_a_soak_loses_nothing(soaking: Any) -> None:
     """150 tasks on stubs that fail in every way; `benchmarks/runtime_soak.py` is the full size."""
     report = soaking.soak(150, concurrency=48, cancelled=20, seed=1, scale_s=0.005)
     assert not report.problems
-    assert report.most_running_calls == 8
+    assert 4 <= report.most_running_calls <= 8
     assert report.calls > 1000
     assert {"timeout", "reset", "rate-limited", "unavailable", "refused", "malformed", "cancelled"} <= set(
         report.failure_modes

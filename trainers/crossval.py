@@ -190,6 +190,10 @@ def crossval(
         raise TableError(f"methods: got {unknown[0]!r}; allowed: {', '.join(METHODS)}")
     if not methods or len(set(methods)) < len(methods):
         raise TableError(f"methods: got {list(methods)}; allowed: one or more of {', '.join(METHODS)}, each once")
+    if TRAINED in methods:
+        from .crossval_trained import labels_of
+
+        labels_of(table, trained.class_column if trained is not None else None)  # a wrong name shows at once
     depth = table.success.shape[2]
     usable = [k for k in range(len(table.configs)) if int(table.n_samples[:, k].min()) >= min(repeats, depth)]
     if not usable:

@@ -53,10 +53,16 @@ class TrainedOptions:
             class. Classes have their own difficulty, skills and price level, shrunk to the common ones.
     """
 
-    steps: int = 2_000_000
-    simulators: int = 4
+    steps: int = 1_500_000
+    simulators: int = 3
     draws: int = 32
     class_column: str | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse numbers below 1."""
+        for name in ("steps", "simulators", "draws"):
+            if getattr(self, name) < 1:
+                raise TableError(f"trained.{name}: got {getattr(self, name)!r}; allowed: 1 or more")
 
 
 def labels_of(table: RecordedTable, column: str | None) -> list[str]:
@@ -176,7 +182,8 @@ def train_on(
         columns = columns_of(table, configs, chosen, labels)
         fits.append(calibrate(columns, configs=names, mapping=_SHOWN, class_column="class"))
     scenarios = [training_scenario(fit.scenario, repeats, per_usd) for fit in fits]
-    stake = float(np.exp(np.log(ModelTaskSource(scenarios[0]).expected_cost).mean()))
+    known = ModelTaskSource(scenarios[0])
+    stake = float(np.exp(np.log(np.maximum(known.expected_cost, 1e-9)).mean()))
 
     def make_env(lanes: int) -> LaneVectorEnv:
         source = MixedSource([ModelTaskSource(s) for s in scenarios])
@@ -184,7 +191,6 @@ def train_on(
 
     chosen_config = config or PPOConfig(steps=options.steps, seed=seed, rollout_steps=16, lanes=1024)
     result = train_loop(make_env, chosen_config)
-    known = ModelTaskSource(scenarios[0])
     return Trained(result.policy, fits[0], scenarios[0], known, tuple(configs), _features(known, labels))
 
 

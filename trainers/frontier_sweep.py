@@ -28,7 +28,12 @@ from .frontier_curves import F64, Frontier, Measure, Play
 
 STATIC: Final = "static mixes"
 ORACLE: Final = "oracle"
-RIVALS: Final = ("greedy-index", "weitzman")  # they adapt to the preference; those that do not apply are left out
+RIVALS: Final = (
+    "greedy-index",
+    "weitzman",
+    "optimum",
+    "exact-plan",
+)  # they adapt to the preference; those that do not apply are left out
 
 
 @dataclass(frozen=True)

@@ -20,7 +20,7 @@ from ..envs.streams import episode_keys, pick, stream_id, uniform
 from ..faults import Status
 from ..scenarios.calibration import Calibration, counts_of
 from ..scenarios.effort_fit import alikeness
-from ..scenarios.fitting import SDS, fit_response_model
+from ..scenarios.fitting import SDS, fit_best_model, fit_response_model
 from ..scenarios.likelihood import Likelihood
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import RouterScenario
@@ -227,7 +227,7 @@ def _held_out(calibration: Calibration) -> tuple[float, tuple[Rival, ...], tuple
     counts = counts_of(calibration.runs)
     held = calibration.runs.table.is_eval
     train, test = counts.choose(np.flatnonzero(~held)), counts.choose(np.flatnonzero(held))
-    full = fit_response_model(train).score(test)
+    full = fit_best_model(train).score(test)
     alone = fit_response_model(train, fixed=dict.fromkeys(SDS, 0.0)).score(test)
     rate = (train.successes.sum() + 0.5) / (train.runs.sum() + 1.0)
     shape = (len(counts.configs), len(counts.classes))
