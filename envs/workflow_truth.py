@@ -83,7 +83,7 @@ class HiddenTruth:
         core = self.core
         old = core.outdated(core.all_lanes)
         redone = (old[:, None, :] & core.reads).any(axis=2)  # a resync opens these again
-        return (self.unsound() & ~redone & self._builds(self.path())).any(axis=1)
+        return np.asarray((self.unsound() & ~redone & self._builds(self.path())).any(axis=1))
 
     def _builds(self, path: Bools) -> Bools:
         """Steps that some step of ``path`` comes after."""
@@ -169,4 +169,9 @@ class HiddenTruth:
 
     def score(self) -> F64:
         """How much is lost, ``(N,)``: 1 for each thing that is past help, 1/100 for each that must be undone."""
-        return self.hopeless().sum(axis=1) + 0.01 * self.harm().sum(axis=1)
+        core = self.core
+        flight = core.flight_until
+        too_late = ((flight < np.inf) & (flight > core.preferences["deadline_s"][:, None])).any(axis=1)
+        if not core.ends_on_deadline:
+            too_late = np.zeros(core.num_lanes, np.bool_)
+        return self.hopeless().sum(axis=1) + too_late + 0.01 * self.harm().sum(axis=1)

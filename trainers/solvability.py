@@ -23,7 +23,7 @@ from .workflow_baselines import make_workflow_baseline
 from .workflow_oracle import Oracle
 
 I64 = NDArray[np.int64]
-ATTEMPTS: Final = 5
+ATTEMPTS: Final = 8
 RIVALS: Final = ("playbook", "always-verify")
 _LANES, _EXAMPLES = 2048, 10
 _NAMES: Final = tuple(REASONS)
@@ -93,7 +93,8 @@ def solvability(
     """Find out which episodes of a workflow can be brought to success, and why the others cannot.
 
     An episode is solved if the oracle ends it in success: its actions are the proof. One that it does not solve is
-    tried again, with detours that bring other luck. Reasons are read from the hidden truth at the end of the first
+    tried again, with detours that bring other luck,
+    at last along the rules in :data:`RIVALS`. Reasons are read from the hidden truth at the end of the first
     attempt: a revoked scope and a field past help are facts of the episode that no action changes; the others
     hold on every way that was tried.
 
@@ -128,12 +129,13 @@ def solvability(
         outcome[chosen], utility[chosen], reason[chosen] = _attempt(core_of(chosen.size), chosen, seed, 0)
         if progress is not None:
             progress(int(chosen[-1]) + 1)
+    guides = {attempts - 1 - i: name for i, name in enumerate(RIVALS)}
     at_once = int((outcome == SUCCESS).sum())
     for attempt in range(1, attempts):
         left = np.flatnonzero(outcome != SUCCESS)
         for chosen in np.split(left, range(_LANES, left.size, _LANES)):
             if chosen.size:
-                outcome[chosen], _, again = _attempt(core_of(chosen.size), chosen, seed, attempt)
+                outcome[chosen], _, again = _attempt(core_of(chosen.size), chosen, seed, attempt, guides.get(attempt))
                 reason[chosen] = np.minimum(reason[chosen], np.where(reason[chosen] == _UNKNOWN, again, _UNKNOWN))
     lost = outcome != SUCCESS
     found = {name: np.flatnonzero(lost & (reason == i)) for i, name in enumerate(_NAMES)}
@@ -152,17 +154,19 @@ def solvability(
     )  # fmt: skip
 
 
-def _attempt(core: WorkflowCore, episodes: I64, seed: int, attempt: int) -> tuple[I64, NDArray[np.float64], I64]:
+def _attempt(
+    core: WorkflowCore, episodes: I64, seed: int, attempt: int, guide: str | None = None
+) -> tuple[I64, NDArray[np.float64], I64]:
     """Play each of ``episodes`` once; returns outcomes, utilities and the number of the reason why it is not solved."""
     n = core.num_lanes
     core.seed(core.all_lanes, [seed] * n)
     core.begin(core.all_lanes, episodes)
-    oracle = Oracle(core, attempt)
+    oracle = Oracle(core, attempt, None if guide is None else make_workflow_baseline(guide, core))
     over, outcome, utility = np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)
     reason = np.full(n, _UNKNOWN)
     while not over.all():
         hopeless = oracle.truth.hopeless()
-        core.advance(oracle.act_batch(None, core.mask()), np.flatnonzero(over))
+        core.advance(oracle.act_batch(core.observe(), core.mask()), np.flatnonzero(over))
         utility += core.reward
         ended = ~over & (core.terminated | core.truncated)
         why = np.where(

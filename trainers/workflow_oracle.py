@@ -13,7 +13,7 @@ from ..envs.workflow_core import WorkflowCore
 from ..envs.workflow_state import LIMIT, Belief, Kind, Known, at
 from ..envs.workflow_truth import HiddenTruth
 from ..faults import Status
-from .baselines import I64, Bools
+from .baselines import I64, Actor, Bools
 
 _TRANSIENT: Final = (
     Status.SERVER_ERROR, Status.BAD_GATEWAY, Status.UNAVAILABLE, Status.RATE_LIMITED, Status.REFUSED, Status.LOCKED,
@@ -22,7 +22,7 @@ _TRANSIENT: Final = (
 # what is tried instead of an action that would do harm: another hand, or a call that lets the harm pass by
 _INSTEAD: Final = (
     Kind.CALL_STRONG, Kind.VERIFY, Kind.FETCH, Kind.VALIDATE_CHEAP, Kind.VALIDATE_STRONG, Kind.WAIT, Kind.SWITCH,
-    Kind.CLARIFY, Kind.RESYNC,
+    Kind.CLARIFY, Kind.RESYNC, Kind.REFRESH,
 )  # fmt: skip
 _PATIENCE = 8  # detours in one episode, so that harm that waits at every turn is not put off for ever
 _WANDER = 0.15  # share of actions of a later attempt before which it does something else
@@ -38,11 +38,12 @@ class Oracle:
     Args:
         core: the core that it will act in; no other.
         attempt: 0 goes straight; each other number makes its own detours, which bring other luck.
+        guide: a policy to follow as long as it does no harm, instead of its own plan.
     """
 
     name, summary = "oracle", "sees what is hidden and tries each action beforehand; what can be reached, no policy"
 
-    def __init__(self, core: WorkflowCore, attempt: int = 0) -> None:
+    def __init__(self, core: WorkflowCore, attempt: int = 0, guide: Actor | None = None) -> None:
         self.core, self.truth, self._attempt = core, HiddenTruth(core), attempt
         self._streams = stream_ids([f"oracle.{what}.{attempt}" for what in ("strays", "detour")])
         # the second attempt does not wait where nobody asks it to, the later ones are ever more patient
@@ -53,13 +54,15 @@ class Oracle:
         )  # fmt: skip
         assert isinstance(self._copy, WorkflowCore)
         self._ahead = HiddenTruth(self._copy)
-        self._detours = np.zeros(core.num_lanes, np.int64)
+        self._detours, self._guide = np.zeros(core.num_lanes, np.int64), guide
 
     def act_batch(
         self, observations: NDArray[Any], mask: NDArray[Any], uniforms: NDArray[np.float64] | None = None
     ) -> I64:
-        """Return one legal action for each lane of the core; the observations are not looked at."""
+        """Return one legal action for each lane of the core; only a guide looks at the observations."""
         legal = np.asarray(mask, dtype=np.bool_)
+        if self._guide is not None:
+            return self._avoid_harm(self._guide.act_batch(observations, legal), legal)
         action = np.full(len(legal), -1, dtype=np.int64)
         for condition, kind in self._choose():
             action = np.where((action < 0) & legal[:, kind] & condition, int(kind), action)
