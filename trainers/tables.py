@@ -21,7 +21,7 @@ def headings(evaluation: Evaluation) -> list[str]:
     if evaluation.ceiling is not None:
         names.insert(2, "of ceiling")
     elif evaluation.bound is not None:
-        names.insert(2, "of bound")
+        names.insert(2, "of oracle" if evaluation.bound_kind == "oracle" else "of bound")
     if evaluation.rows[0].quality is not None:
         names.insert(names.index("success %"), "quality")
     if len(evaluation.rows) > 1:
@@ -72,6 +72,8 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
     wide.print(table)
     if evaluation.ceiling is not None:
         wide.print(f"The optimum is {evaluation.ceiling:.4f} (exact).", highlight=False)
+    elif evaluation.bound is not None and evaluation.bound_kind == "oracle":
+        wide.print(f"An oracle that sees what is hidden reaches {evaluation.bound:.3f} (no bound).", highlight=False)
     elif evaluation.bound is not None:
         wide.print(
             f"Knowing every draw in advance would give {evaluation.bound:.3f} (the hindsight bound).",
