@@ -23,8 +23,8 @@ from brownout.trainers.solvability import solvability
 WORKFLOWS = [name for name in builtin_scenarios() if load_scenario(name).env == "workflow"]
 
 
-def begun(n: int, profile: str = "clean") -> WorkflowCore:
-    core = make_core("refund", n, profile=profile, split="eval")
+def begun(n: int, profile: str = "clean", *overrides: str) -> WorkflowCore:
+    core = make_core(load_scenario("refund", list(overrides)), n, profile=profile, split="eval")
     assert isinstance(core, WorkflowCore)
     core.seed(core.all_lanes, [0] * n)
     core.begin(core.all_lanes, core.all_lanes)
@@ -68,7 +68,7 @@ def test_looking_ahead_leaves_the_world_alone() -> None:
 
 
 def test_reasons_are_read_from_the_hidden_truth() -> None:
-    core = begun(4)
+    core = begun(4, "clean", "requester.knows=0")
     truth = HiddenTruth(core)
     names = list(REASONS)
     assert not truth.hopeless().any()
@@ -76,7 +76,6 @@ def test_reasons_are_read_from_the_hidden_truth() -> None:
     field = core.field_names.index("customer.email")
     core.dirt[1:3, field] = 1
     core.visible[1, field] = True  # flagged as soon as it is read, and nothing to repair it from
-    core.spec.requester.knows = 0.0  # pyright: ignore[reportOptionalMemberAccess]
     core.detect[:] = 0.0
     core.facts[:], core.needed[:, 2], core.banned[:, 2] = True, True, False
     why = truth.hopeless()
@@ -130,9 +129,11 @@ def test_what_the_oracle_reaches_is_named_as_such() -> None:
 
 
 def test_rules_differ_in_what_they_were_made_for() -> None:
-    timeouts = {"profiles": {"hang": [{"fault": "timeout", "applied": 1.0, "when": "rate(0.2) & on('mail')"}],
-                             "lie": [{"fault": "lying-success", "when": "rate(0.3) & on('payments', 'mail')"}]}}  # fmt: skip
-    data = load_scenario("refund").model_dump(mode="json", by_alias=True) | timeouts
+    hangs = {"fault": "timeout", "applied": 1.0, "when": "rate(0.2) & on('mail')"}
+    lies = {"fault": "lying-success", "when": "rate(0.3) & on('payments', 'mail')"}
+    data = load_scenario("refund").model_dump(mode="json", by_alias=True) | {
+        "profiles": {"hang": [hangs], "lie": [lies]}
+    }
     names = ["baseline:happy-path", "baseline:retry-n", "baseline:always-verify"]
     hang = evaluate(names, data, profile="hang", episodes=400)
     # a repeated mail is there twice; who reads back knows that it was sent
