@@ -124,13 +124,21 @@ def scenarios_check(
     scenario: Annotated[list[str] | None, typer.Argument(help="Names or files; default: all built-in ones.")] = None,
     overrides: SetOption = None,
     episodes: EpisodesOption = 500,
+    profile: Annotated[list[str] | None, typer.Option("--profile", help="Only this profile. Repeatable.")] = None,
+    seeds: Annotated[int, typer.Option(min=1, help="Workflows: episodes that the oracle is to solve.")] = 1000,
     as_json: JsonOption = False,
 ) -> None:
-    """Check that scenarios are valid, playable in every profile and neither trivial nor hopeless."""
+    """Check that scenarios are valid, playable in every profile and neither trivial nor hopeless.
+
+    A workflow is also shown to be solvable: an oracle succeeds, doing nothing fails, and what is out of reach is named.
+    """
     from .scenarios import builtin_scenarios
     from .trainers.checking import check_scenario
 
-    reports = [check_scenario(_load(name, overrides), episodes=episodes) for name in scenario or builtin_scenarios()]
+    reports = [
+        check_scenario(_load(name, overrides), episodes=episodes, profiles=profile, seeds=seeds)
+        for name in scenario or builtin_scenarios()
+    ]
     if as_json:
         _print_json([report.to_dict() for report in reports])
     else:

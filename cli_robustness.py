@@ -1,4 +1,4 @@
-"""The commands around robustness: sensitivity, ablation and drift."""
+"""The commands around robustness: sensitivity, recovery, ablation and drift."""
 
 from __future__ import annotations
 
@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from .scenarios import Scenario
     from .trainers.ablation import Ablation
     from .trainers.drift import DriftStudy
+    from .trainers.recovery import Recovery
     from .trainers.sensitivity import Sensitivity
     from .trainers.statistics import Difference, Estimate
 
@@ -135,6 +136,56 @@ def _show_sensitivity(study: Sensitivity) -> None:
 
 
 # ---------------------------------------------------------------- ablation
+
+
+# ---------------------------------------------------------------- recovery
+
+
+@app.command("recovery")
+def recovery_command(
+    policy: Annotated[list[str], typer.Argument(metavar="POLICY...", help="Artefact folders or baseline:NAME.")],
+    scenario: Annotated[str, typer.Option("--scenario", "-s", help="Built-in name or YAML file.")],
+    profile: ProfileOption = "production",
+    intensity: Annotated[float, typer.Option(min=0, help="Scales every fault.")] = 1.0,
+    by: Annotated[By, typer.Option(help="Look at faults by effect, family or id.")] = By.effect,
+    episodes: Annotated[int, typer.Option(min=2, help="Episodes per condition.")] = 5000,
+    seed: Annotated[int, typer.Option(help="Seed of the episodes.")] = 0,
+    overrides: SetOption = None,
+    as_json: JsonOption = False,
+) -> None:
+    """Show what becomes of the episodes that a fault struck: how many still succeed, and what it took."""
+    from .trainers.recovery import recovery
+
+    loaded = _load(scenario, overrides)
+    studies = []
+    for one in policy:
+        with err.status("playing") as status:
+            studies.append(
+                recovery(
+                    one, loaded, profile=profile, intensity=intensity, by=by.value, episodes=episodes, seed=seed,
+                    progress=lambda text: status.update(f"playing: {text}"),
+                )
+            )  # fmt: skip
+    if as_json:
+        print(json.dumps(_plain([study.to_dict() for study in studies]), indent=2))
+        return
+    for study in studies:
+        _show_recovery(study)
+
+
+def _show_recovery(study: Recovery) -> None:
+    title = f"{study.policy} on {study.scenario}, {study.profile}: {study.episodes:,} episodes, each fault alone"
+    heads = ("struck", "recovered %", "+ steps", "+ $", "+ s", "false success %", "duplicate %", "handed over %")
+    shown = Table(study.by, *heads, title=title)
+    for row in study.rows:
+        shares = [
+            f"{100 * share.value:.1f} [{100 * share.low:.1f}, {100 * share.high:.1f}]"
+            for share in (row.recovered, row.false_success, row.duplicates, row.handed_over)
+        ]
+        took = ((row.extra_steps, 1), (row.extra_usd, 3), (row.extra_s, 1))
+        extra = ["-" if one.value != one.value else f"{one.value:.{digits}f}" for one, digits in took]
+        shown.add_row(row.name, f"{row.episodes:,}", shares[0], *extra, *shares[1:])
+    _print(shown, "Shares of the struck episodes, with 95 % intervals; + is what a recovered one took more than clean.")
 
 
 @app.command("ablation")

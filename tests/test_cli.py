@@ -112,6 +112,7 @@ COMMANDS = {
     ("claims",): ["--data", "--out", "--tasks", "--json", "published"],
     ("export",): ["POLICY", "FILE", "ONNX"],
     ("sensitivity",): ["POLICY", "--scenario", "--by", "--picture", "intensity"],
+    ("recovery",): ["POLICY", "--scenario", "--by", "--intensity", "recover"],
     ("ablation",): ["SCENARIO", "--held-out", "--seeds", "--resume"],
     ("drift",): ["SCENARIO", "--weeks", "--episodes-per-week", "--retrain-steps", "--picture"],
     ("portfolio",): ["TABLE", "--size", "--json"],

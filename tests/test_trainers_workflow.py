@@ -37,7 +37,8 @@ def test_an_evaluation_is_the_same_at_any_number_of_lanes() -> None:
     first = tables[0].rows[0]
     assert set(first.launches) == set(make_core("claim-intake").usage_names)
     assert sum(first.launches.values()) == pytest.approx(1.0)
-    assert (tables[0].ceiling, tables[0].bound) == (None, None)
+    assert (tables[0].ceiling, tables[0].bound_kind) == (None, "oracle")
+    assert tables[0].bound == tables[1].bound
 
 
 def test_usage_counts_the_calls_of_each_service() -> None:

@@ -14,12 +14,15 @@ from ..envs.cores import make_core
 from ..envs.lanes import LaneCore
 from ..envs.router_core import RouterCore
 from ..envs.streams import stream_id, uniform
-from ..errors import BrownoutError
+from ..envs.workflow_core import WorkflowCore
+from ..errors import BrownoutError, ScenarioError
 from ..scenarios.loading import load_scenario, profile_names
 from ..scenarios.schema import Scenario
 from .baselines import applicable_baselines, make_baseline
 from .evaluation import play
+from .solvability import Solvability, solvability
 
+SEEDS = 1000
 _STREAM = stream_id("check.action")
 _LANES = 64
 _WORLDS = 1000
@@ -46,6 +49,7 @@ class ProfileReport:
         faults: how often each planned fault struck in it.
         utilities: mean utility of each baseline, ``null`` included.
         best: the best baseline.
+        solvability: of a workflow: what the oracle reaches; None elsewhere.
     """
 
     profile: str
@@ -54,6 +58,7 @@ class ProfileReport:
     faults: tuple[FaultRate, ...]
     utilities: Mapping[str, float]
     best: str
+    solvability: Solvability | None = None
 
 
 @dataclass(frozen=True)
@@ -85,6 +90,8 @@ class CheckReport:
         """Plain data for JSON; an unknown share becomes None."""
         data = asdict(self)
         data["unsolvable"] = self.unsolvable if np.isfinite(self.unsolvable) else None
+        for report, plain in zip(self.profiles, data["profiles"], strict=True):
+            plain["solvability"] = None if report.solvability is None else report.solvability.to_dict()
         return {"ok": self.ok, **data}
 
     def to_text(self) -> str:
@@ -98,6 +105,8 @@ class CheckReport:
             ranked = sorted(report.utilities.items(), key=lambda item: -item[1])[:3]
             best = ", ".join(f"{name} {value:.3f}" for name, value in ranked)
             lines.append(f"  {report.profile}: {best} ({report.episodes} episodes each)")
+            if report.solvability is not None:
+                lines.append(f"    {report.solvability.to_text()}")
             if report.faults:
                 rates = ", ".join(f"{rate.id} {rate.per_100_calls:.1f}" for rate in report.faults)
                 lines.append(f"    strikes per 100 calls of random play: {rates}")
@@ -105,21 +114,27 @@ class CheckReport:
 
 
 def check_scenario(
-    scenario: str | Path | Mapping[str, Any] | Scenario, *, episodes: int = 500, profiles: Iterable[str] | None = None
+    scenario: str | Path | Mapping[str, Any] | Scenario,
+    *,
+    episodes: int = 500,
+    profiles: Iterable[str] | None = None,
+    seeds: int = SEEDS,
 ) -> CheckReport:
     """Play a scenario at random and with every baseline, in every profile, and judge it.
 
     Problems are: an exception, an observation that is not finite or outside its column's range, a mask
     without a legal action, a null policy that gains, a profile in which no baseline beats doing nothing,
-    limits that no call fits into.
+    limits that no call fits into; in a workflow also an episode that is neither solved by the oracle nor out of
+    reach for a known reason, and one that doing nothing solves (see :mod:`brownout.trainers.solvability`).
 
     Args:
         scenario: built-in name, path, mapping or scenario.
         episodes: episodes per profile and policy.
         profiles: profiles to check; default: all.
+        seeds: episodes of a workflow that the oracle is to solve, per profile.
 
     Raises:
-        ScenarioError: if the scenario cannot be loaded at all.
+        ScenarioError: if the scenario cannot be loaded at all, or has no such profile.
     """
     loaded = load_scenario(scenario)
     problems: list[str] = []
@@ -132,9 +147,12 @@ def check_scenario(
             unsolvable = _look_at_portfolio(core, problems, notes)
     except BrownoutError as error:
         return CheckReport(loaded.name, loaded.hash, (str(error),), (), unsolvable, ())
-    for profile in profiles or profile_names(loaded):
+    known = profile_names(loaded)
+    for profile in profiles or known:
+        if profile not in known:
+            raise ScenarioError(f"{loaded.name}: profile: got {profile!r}; allowed: {', '.join(known)}")
         try:
-            reports.append(_check_profile(loaded, profile, episodes, problems, notes))
+            reports.append(_check_profile(loaded, profile, episodes, seeds, problems, notes))
         except BrownoutError as error:
             problems.append(f"{profile}: {error}")
         except Exception as error:  # whatever a plug-in raises belongs in the report
@@ -209,7 +227,7 @@ def _note_dominated(core: RouterCore, right: NDArray[np.bool_], notes: list[str]
 
 
 def _check_profile(
-    scenario: Scenario, profile: str, episodes: int, problems: list[str], notes: list[str]
+    scenario: Scenario, profile: str, episodes: int, seeds: int, problems: list[str], notes: list[str]
 ) -> ProfileReport:
     core = make_core(scenario, min(_LANES, episodes), profile=profile, split="train")
     calls = _play_at_random(core, episodes, f"{profile}: random play", problems)
@@ -233,7 +251,12 @@ def _check_profile(
         problems.append(f"{profile}: no baseline beats doing nothing; the best is {best} with {utilities[best]:.4f}")
     elif best in ("random", "always-escalate", "always-cheapest"):
         notes.append(f"{profile}: {best} is the best baseline ({utilities[best]:.4f}), so there is little to decide")
-    return ProfileReport(profile, episodes, calls, faults, utilities, best)
+    found = None
+    if isinstance(core, WorkflowCore):
+        found = solvability(scenario, profile, episodes=seeds)
+        if not found.ok:
+            problems.append(f"{profile}: {found.to_text()}")
+    return ProfileReport(profile, episodes, calls, faults, utilities, best, found)
 
 
 def _play_at_random(core: LaneCore, episodes: int, where: str, problems: list[str]) -> int:

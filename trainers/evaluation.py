@@ -21,6 +21,7 @@ from ..envs.hindsight import hindsight_bounds
 from ..envs.lanes import LaneCore
 from ..envs.optimum import ceiling_of
 from ..envs.streams import stream_id, uniform
+from ..envs.workflow_core import WorkflowCore
 from ..errors import PolicyError
 from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
@@ -32,6 +33,7 @@ from .statistics import Difference, Estimate
 F64 = NDArray[np.float64]
 _ACTION_STREAM = stream_id("policy.action")
 LANES = 512
+_ORACLE_LANES = 2048  # it copies all lanes at every step, so few long steps are quicker
 
 
 @dataclass(frozen=True, eq=False)
@@ -181,8 +183,10 @@ class Evaluation:
         split: episodes' split.
         seed: seed of the episodes.
         ceiling: best achievable utility, where it is known.
-        bound: mean hindsight bound of the same episodes, which no policy can pass; None where none is known.
+        bound: mean hindsight bound of the same episodes, which no policy can pass; in a workflow what its oracle
+            reaches in them, which is no bound in the strict sense; None where neither is known.
         clusters: distinct recorded queries the episodes were drawn from; None for model tasks.
+        bound_kind: ``hindsight`` or ``oracle``.
     """
 
     rows: tuple[PolicyResult, ...]
@@ -195,6 +199,7 @@ class Evaluation:
     ceiling: float | None
     bound: float | None
     clusters: int | None
+    bound_kind: str | None = None
 
     def row(self, name: str) -> PolicyResult:
         """The row of the policy called ``name``."""
@@ -261,7 +266,7 @@ class Evaluation:
             scenario_hash=str(data["scenario_hash"]), profile=str(data["profile"]),
             intensity=float(data["intensity"]), split=str(data["split"]), seed=int(data["seed"]),
             ceiling=maybe(float, data["ceiling"]), bound=maybe(float, data["bound"]),
-            clusters=maybe(int, data["clusters"]),
+            clusters=maybe(int, data["clusters"]), bound_kind=maybe(str, data.get("bound_kind")),
         )  # fmt: skip
 
     def to_json(self) -> str:
@@ -360,6 +365,10 @@ def evaluate(
     core = make_core(loaded, min(lanes, episodes), profile=profile, intensity=intensity, split=split)
     clustered = isinstance(loaded, RouterScenario) and loaded.tasks.kind == "table"
     ceiling, bounds = ceiling_of(core), hindsight_bounds(core, episodes, seed)
+    kind = None if bounds is None else "hindsight"
+    if isinstance(core, WorkflowCore):
+        wide = make_core(loaded, min(_ORACLE_LANES, episodes), profile=profile, intensity=intensity, split=split)
+        bounds, kind = play(make_baseline("oracle", wide), wide, episodes, seed).utility, "oracle"
     rows: list[PolicyResult] = []
     taken: set[str] = set()
     for i, policy in enumerate(chosen):
@@ -392,5 +401,5 @@ def evaluate(
         )
     return Evaluation(
         tuple(done), loaded.name, loaded.hash, profile, intensity, split, seed, ceiling,
-        bound, int(np.unique(first.group).size) if clustered else None,
+        bound, int(np.unique(first.group).size) if clustered else None, kind,
     )  # fmt: skip

@@ -36,6 +36,8 @@ TEMPLATE: Final = "report.html"
 EPISODES: Final = 2000
 TOLD: Final = 400  # episodes among which those to tell are found
 HERO: Final = "trained"
+# what was kept before the kind was named was a hindsight bound
+_BOUNDS = {None: "hindsight bound", "hindsight": "hindsight bound", "oracle": "oracle"}
 
 
 @dataclass(frozen=True)
@@ -239,7 +241,7 @@ def _pictures(run: RunFolder, evaluation: Evaluation, points: Any) -> tuple[Pict
         if evaluation.ceiling is not None:
             lines["optimum"] = evaluation.ceiling
         if evaluation.bound is not None and (evaluation.ceiling is None or evaluation.bound > evaluation.ceiling):
-            lines["hindsight bound"] = evaluation.bound
+            lines[_BOUNDS[evaluation.bound_kind]] = evaluation.bound
         found.append(Picture(
             "learning", draw.learning_figure(run.records, lines), "Learning curve",
             "Utility per episode while training, with sampled actions, and of the most likely actions on held-out "
@@ -351,7 +353,8 @@ def _headline(evaluation: Evaluation) -> list[dict[str, str]]:
         found.insert(1, {"name": "of the optimum", "value": share, "range": f"optimum {evaluation.ceiling:.4f}"})
     elif first.share_of_bound is not None and evaluation.bound is not None:
         share = f"{100 * first.share_of_bound:.1f} %"
-        found.insert(1, {"name": "of the hindsight bound", "value": share, "range": f"bound {evaluation.bound:.3f}"})
+        name = _BOUNDS[evaluation.bound_kind]
+        found.insert(1, {"name": f"of the {name}", "value": share, "range": f"{name} {evaluation.bound:.3f}"})
     rivals = [row for row in evaluation.rows[1:] if row.against is not None]
     if rivals:
         best = max(rivals, key=lambda row: row.utility.value)

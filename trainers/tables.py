@@ -8,6 +8,8 @@ from rich.table import Table
 from .evaluation import Evaluation, PolicyResult
 from .statistics import Estimate
 
+WRONG = ("wrong_answer", "silent_garbage", "duplicate_effect")  # what was said to be done and is not right
+
 
 def _pm(estimate: Estimate, digits: int) -> str:
     return f"{estimate.value:.{digits}f} ± {estimate.half_width:.{digits}f}"
@@ -19,7 +21,7 @@ def headings(evaluation: Evaluation) -> list[str]:
     if evaluation.ceiling is not None:
         names.insert(2, "of ceiling")
     elif evaluation.bound is not None:
-        names.insert(2, "of bound")
+        names.insert(2, "of oracle" if evaluation.bound_kind == "oracle" else "of bound")
     if evaluation.rows[0].quality is not None:
         names.insert(names.index("success %"), "quality")
     if len(evaluation.rows) > 1:
@@ -29,7 +31,7 @@ def headings(evaluation: Evaluation) -> list[str]:
 
 def cells(evaluation: Evaluation, row: PolicyResult) -> list[str]:
     """The cells of one row, as text."""
-    success, wrong = row.success, row.outcomes.get("wrong_answer", 0.0)
+    success, wrong = row.success, sum(row.outcomes.get(name, 0.0) for name in WRONG)
     out = [
         row.name,
         _pm(row.utility, 3),
@@ -70,6 +72,8 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
     wide.print(table)
     if evaluation.ceiling is not None:
         wide.print(f"The optimum is {evaluation.ceiling:.4f} (exact).", highlight=False)
+    elif evaluation.bound is not None and evaluation.bound_kind == "oracle":
+        wide.print(f"An oracle that sees what is hidden reaches {evaluation.bound:.3f} (no bound).", highlight=False)
     elif evaluation.bound is not None:
         wide.print(
             f"Knowing every draw in advance would give {evaluation.bound:.3f} (the hindsight bound).",

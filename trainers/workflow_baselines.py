@@ -12,7 +12,10 @@ from ..envs.lanes import LaneCore
 from ..envs.workflow_core import WorkflowCore
 from ..envs.workflow_state import Kind
 from ..errors import PolicyError
-from .baselines import F64, Bools, Random, Rule
+from .baselines import F64, Actor, Bools, Random, Rule
+from .workflow_oracle import Oracle
+
+_JUST = 1e-3  # seconds since a failure, if the last action brought it
 
 
 class WorkflowDesk:
@@ -54,6 +57,59 @@ class HappyPath(WorkflowRule):
         ]  # fmt: skip
 
 
+class RetryN(WorkflowRule):
+    """What most agent loops do: repeat what failed, with a pause, a limited number of times."""
+
+    name, summary = "retry-n", "the happy path; backs off and repeats what failed, at most 5 calls per step"
+    tries = 5
+
+    def _choose(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        unseen, attempts, flying, since, retry_in, unauthorized, forbidden = self._read(
+            observations, "fields.unseen", "step.attempts", "in_flight", "since_failure", "retry_in",
+            "last.unauthorized", "last.forbidden",
+        )  # fmt: skip
+        fresh = since <= _JUST
+        return [
+            *self._beforehand(observations),
+            (forbidden > 0, Kind.ESCALATE),
+            ((unauthorized > 0) & fresh, Kind.REFRESH),
+            (fresh | (retry_in > 0), Kind.WAIT),
+            (unseen > 0, Kind.FETCH),
+            (attempts < self.tries, Kind.CALL_CHEAP),
+            (flying > 0, Kind.WAIT),
+            (mask[:, Kind.CALL_CHEAP], Kind.ESCALATE),  # a step is left that did not work
+            (True, Kind.FINISH),
+        ]  # fmt: skip
+
+    def _beforehand(self, observations: NDArray[Any]) -> list[tuple[Any, Any]]:
+        """Pairs that go before all others."""
+        return []
+
+
+class CircuitBreaker(RetryN):
+    """Retries, and leaves a service alone for a while after three failed calls of a step (Nygard 2007)."""
+
+    name, summary = "circuit-breaker", "retry-n; after 3 failed calls of a step nothing for 30 s, then one more try"
+    opens_after, cool_down_s = 3, 30.0
+
+    def _beforehand(self, observations: NDArray[Any]) -> list[tuple[Any, Any]]:
+        attempts, failed, since = self._read(observations, "step.attempts", "step.failed", "since_failure")
+        return [((attempts >= self.opens_after) & (failed > 0) & (since < self.cool_down_s), Kind.WAIT)]
+
+
+class AlwaysVerify(RetryN):
+    """Retries, and reads back every write before it goes on, and undoes what is too much."""
+
+    name, summary = "always-verify", "retry-n; reads every write back and undoes what is too much, checks no field"
+
+    def _beforehand(self, observations: NDArray[Any]) -> list[tuple[Any, Any]]:
+        excess, doubt, unverified, since = self._read(
+            observations, "excess", "step.unknown", "unverified", "since_failure"
+        )
+        calm = since > _JUST
+        return [(calm & (excess > 0), Kind.COMPENSATE), (calm & ((doubt > 0) | (unverified > 0)), Kind.VERIFY)]
+
+
 class Playbook(WorkflowRule):
     """A careful operator: check what is written, read back what is in doubt, undo what is too much, ask, hand over."""
 
@@ -77,7 +133,7 @@ class Playbook(WorkflowRule):
             observations, "since_failure", "since_resync", "retry_in", "messages", "fields.stuck",
             "questions_left", "token_left",
         )  # fmt: skip
-        fresh = since <= 1e-3  # the last action brought this answer
+        fresh = since <= _JUST
         resynced = synced < since  # since the last failure
         return [
             (forbidden | (attempts > self.tries), Kind.ESCALATE),
@@ -118,20 +174,21 @@ class Null(WorkflowRule):
         return []
 
 
-WORKFLOW_BASELINES: dict[str, Any] = {
-    rule.name: rule for rule in (Random, HappyPath, Playbook, AlwaysEscalate, Null)
-}  # fmt: skip
+_RULES = (
+    Random, HappyPath, RetryN, CircuitBreaker, AlwaysVerify, Playbook, AlwaysEscalate, Null, Oracle,
+)  # fmt: skip
+WORKFLOW_BASELINES: dict[str, Any] = {rule.name: rule for rule in _RULES}
 
 
 def applicable_workflow_baselines(core: LaneCore) -> list[str]:
-    """Names of the baselines that make sense in a scenario, ``null`` left out."""
+    """Names of the baselines that make sense in a scenario; ``null``, and ``oracle``, which is none, left out."""
     assert isinstance(core, WorkflowCore)
-    names = [name for name in WORKFLOW_BASELINES if name != "null"]
+    names = [name for name in WORKFLOW_BASELINES if name not in ("null", "oracle")]
     return names if core.spec.person is not None else [name for name in names if name != "always-escalate"]
 
 
-def make_workflow_baseline(name: str, core: LaneCore) -> Rule:
-    """Bind the baseline called ``name`` to a core.
+def make_workflow_baseline(name: str, core: LaneCore) -> Actor:
+    """Bind the baseline called ``name``, or the oracle, to a core.
 
     Raises:
         PolicyError: if there is no such baseline.
@@ -141,4 +198,4 @@ def make_workflow_baseline(name: str, core: LaneCore) -> Rule:
         near = difflib.get_close_matches(name, WORKFLOW_BASELINES, n=1)
         hint = f"; did you mean {near[0]!r}?" if near else ""
         raise PolicyError(f"no baseline {name!r}{hint} Allowed: {', '.join(WORKFLOW_BASELINES)}")
-    return WORKFLOW_BASELINES[name](WorkflowDesk(core), core)
+    return Oracle(core) if name == Oracle.name else WORKFLOW_BASELINES[name](WorkflowDesk(core), core)
