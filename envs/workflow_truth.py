@@ -87,7 +87,7 @@ class HiddenTruth:
 
     def _builds(self, path: Bools) -> Bools:
         """Steps that some step of ``path`` comes after."""
-        return (path[:, :, None] & self._before).any(axis=1)
+        return np.asarray((path[:, :, None] & self._before).any(axis=1))
 
     def blocked(self) -> Bools:
         """Whether a service that is still needed refuses the agent for good, ``(N,)``."""
