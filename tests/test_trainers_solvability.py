@@ -94,6 +94,7 @@ def test_an_impossible_workflow_is_explained_and_a_free_lunch_is_a_problem(monke
     assert found.unsolvable == {"revoked-scope": 60}
     # an oracle that gives up too early is refuted by the rules that go on
     monkeypatch.setattr(HiddenTruth, "blocked", lambda self: np.ones(self.core.num_lanes, np.bool_))
+    monkeypatch.setattr("brownout.trainers.solvability.GUIDES", ())
     refuted = solvability("refund", "clean", episodes=60, attempts=1)
     assert refuted.missed
     assert not refuted.ok
@@ -130,7 +131,7 @@ def test_what_the_oracle_reaches_is_named_as_such() -> None:
 
 def test_rules_differ_in_what_they_were_made_for() -> None:
     hangs = {"fault": "timeout", "applied": 1.0, "when": "rate(0.2) & on('mail')"}
-    lies = {"fault": "lying-success", "when": "rate(0.3) & on('payments', 'mail')"}
+    lies = {"fault": "lying-success", "when": "rate(0.3) & (on('payments') | on('mail'))"}
     data = load_scenario("refund").model_dump(mode="json", by_alias=True) | {
         "profiles": {"hang": [hangs], "lie": [lies]}
     }

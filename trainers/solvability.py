@@ -23,8 +23,9 @@ from .workflow_baselines import make_workflow_baseline
 from .workflow_oracle import Oracle
 
 I64 = NDArray[np.int64]
-ATTEMPTS: Final = 8
-RIVALS: Final = ("playbook", "always-verify")
+ATTEMPTS: Final = 6
+GUIDES: Final = ("playbook", "always-verify")
+RIVALS: Final = ("retry-n", "circuit-breaker", "happy-path")
 _LANES, _EXAMPLES = 2048, 10
 _NAMES: Final = tuple(REASONS)
 _LIMITS, _UNKNOWN = len(_NAMES) - 1, len(_NAMES)
@@ -94,7 +95,7 @@ def solvability(
 
     An episode is solved if the oracle ends it in success: its actions are the proof. One that it does not solve is
     tried again, with detours that bring other luck,
-    at last along the rules in :data:`RIVALS`. Reasons are read from the hidden truth at the end of the first
+    at last along the rules in :data:`GUIDES`. Reasons are read from the hidden truth at the end of the first
     attempt: a revoked scope and a field past help are facts of the episode that no action changes; the others
     hold on every way that was tried.
 
@@ -104,7 +105,7 @@ def solvability(
         episodes: number of episodes.
         split: ``eval`` or ``train``.
         seed: seed of the episodes.
-        attempts: attempts at an episode.
+        attempts: attempts at an episode by its own plan.
         progress: called with the number of episodes that have been looked at.
 
     Raises:
@@ -129,13 +130,15 @@ def solvability(
         outcome[chosen], utility[chosen], reason[chosen] = _attempt(core_of(chosen.size), chosen, seed, 0)
         if progress is not None:
             progress(int(chosen[-1]) + 1)
-    guides = {attempts - 1 - i: name for i, name in enumerate(RIVALS)}
+    # own detours, then the rules as far as they do no harm, then the rules come what may
+    tries: list[tuple[int, str | None, bool]] = [(i, None, True) for i in range(1, attempts)]
+    tries += [(0, name, foresight) for foresight in (True, False) for name in GUIDES]
     at_once = int((outcome == SUCCESS).sum())
-    for attempt in range(1, attempts):
+    for attempt, guide, foresight in tries:
         left = np.flatnonzero(outcome != SUCCESS)
         for chosen in np.split(left, range(_LANES, left.size, _LANES)):
             if chosen.size:
-                outcome[chosen], _, again = _attempt(core_of(chosen.size), chosen, seed, attempt, guides.get(attempt))
+                outcome[chosen], _, again = _attempt(core_of(chosen.size), chosen, seed, attempt, guide, foresight)
                 reason[chosen] = np.minimum(reason[chosen], np.where(reason[chosen] == _UNKNOWN, again, _UNKNOWN))
     lost = outcome != SUCCESS
     found = {name: np.flatnonzero(lost & (reason == i)) for i, name in enumerate(_NAMES)}
@@ -155,13 +158,13 @@ def solvability(
 
 
 def _attempt(
-    core: WorkflowCore, episodes: I64, seed: int, attempt: int, guide: str | None = None
+    core: WorkflowCore, episodes: I64, seed: int, attempt: int, guide: str | None = None, foresight: bool = True
 ) -> tuple[I64, NDArray[np.float64], I64]:
     """Play each of ``episodes`` once; returns outcomes, utilities and the number of the reason why it is not solved."""
     n = core.num_lanes
     core.seed(core.all_lanes, [seed] * n)
     core.begin(core.all_lanes, episodes)
-    oracle = Oracle(core, attempt, None if guide is None else make_workflow_baseline(guide, core))
+    oracle = Oracle(core, attempt, None if guide is None else make_workflow_baseline(guide, core), foresight)
     over, outcome, utility = np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)
     reason = np.full(n, _UNKNOWN)
     while not over.all():

@@ -39,11 +39,14 @@ class Oracle:
         core: the core that it will act in; no other.
         attempt: 0 goes straight; each other number makes its own detours, which bring other luck.
         guide: a policy to follow as long as it does no harm, instead of its own plan.
+        foresight: whether actions are tried beforehand; without it a guide is followed come what may.
     """
 
     name, summary = "oracle", "sees what is hidden and tries each action beforehand; what can be reached, no policy"
 
-    def __init__(self, core: WorkflowCore, attempt: int = 0, guide: Actor | None = None) -> None:
+    def __init__(
+        self, core: WorkflowCore, attempt: int = 0, guide: Actor | None = None, foresight: bool = True
+    ) -> None:
         self.core, self.truth, self._attempt = core, HiddenTruth(core), attempt
         self._streams = stream_ids([f"oracle.{what}.{attempt}" for what in ("strays", "detour")])
         # the second attempt does not wait where nobody asks it to, the later ones are ever more patient
@@ -55,6 +58,7 @@ class Oracle:
         assert isinstance(self._copy, WorkflowCore)
         self._ahead = HiddenTruth(self._copy)
         self._detours, self._guide = np.zeros(core.num_lanes, np.int64), guide
+        self._foresight = foresight
 
     def act_batch(
         self, observations: NDArray[Any], mask: NDArray[Any], uniforms: NDArray[np.float64] | None = None
@@ -163,6 +167,8 @@ class Oracle:
 
     def _avoid_harm(self, action: I64, legal: Bools) -> I64:
         """Replace actions that would do harm by ones that do less, as far as there are any."""
+        if not self._foresight:
+            return action
         self._detours[self.core.steps == 0] = 0
         state, before = self.core.get_state(), self.truth.score()
         least = self._foresee(state, action)
