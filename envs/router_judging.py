@@ -7,6 +7,7 @@ rates and takes all errors for independent: the log-odds that it is right, or th
 
 from __future__ import annotations
 
+from abc import abstractmethod
 from typing import Any
 
 import numpy as np
@@ -223,8 +224,8 @@ class RouterJudging(RouterState):
 
     # ---------------------------------------------------------------- in the core
 
-    def _end(self, rows: I64, outcome: Any) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _end(self, rows: I64, outcome: Any) -> None: ...
 
-    def _pay(self, rows: I64, cost: F64) -> None:
-        raise NotImplementedError
+    @abstractmethod
+    def _pay(self, rows: I64, cost: F64) -> None: ...

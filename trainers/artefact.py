@@ -81,7 +81,7 @@ def load_policy(folder: str | Path) -> Policy:
     """
     folder = Path(folder)
     path = folder / CARD_FILE
-    data = _read_json(path)
+    data = read_json(path, f"; a policy is a folder with {CARD_FILE}")
     number = data.get("format")
     if not isinstance(number, int) or number < 1:
         raise ArtefactError(f"{path}: format is {number!r}, expected a whole number from 1 to {FORMAT}")
@@ -173,11 +173,16 @@ def brownout_version() -> str:
         return "unknown"
 
 
-def _read_json(path: Path) -> dict[str, Any]:
+def read_json(path: Path, hint: str = "") -> dict[str, Any]:
+    """Read a JSON object; ``hint`` says what a missing file should have been.
+
+    Raises:
+        ArtefactError: if the file is missing, unreadable or holds anything else.
+    """
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ArtefactError(f"{path}: no such file; a policy is a folder with {CARD_FILE}") from None
+        raise ArtefactError(f"{path}: no such file{hint}") from None
     except (OSError, ValueError) as error:
         raise ArtefactError(f"{path}: not readable as JSON (cut off or altered): {error}") from error
     if not isinstance(data, dict):

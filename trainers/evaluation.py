@@ -28,7 +28,7 @@ from ..scenarios.loading import load_scenario
 from ..scenarios.schema import RouterScenario, Scenario
 from . import statistics
 from .baselines import Actor, make_baseline
-from .statistics import Difference, Estimate
+from .statistics import Difference, Estimate, read_number
 
 F64 = NDArray[np.float64]
 _ACTION_STREAM = stream_id("policy.action")
@@ -231,18 +231,6 @@ class Evaluation:
             KeyError, TypeError, ValueError: a field is missing or of the wrong type.
         """
 
-        def number(value: Any) -> float:
-            return float("nan") if value is None else float(value)
-
-        def estimate(row: Mapping[str, Any]) -> Estimate:
-            return Estimate(number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]))
-
-        def difference(row: Mapping[str, Any]) -> Difference:
-            return Difference(
-                number(row["value"]), number(row["low"]), number(row["high"]), int(row["n"]), number(row["p_value"]),
-                number(row["smallest_detectable"]),
-            )  # fmt: skip
-
         def maybe(read: Callable[[Any], Any], value: Any) -> Any:
             return None if value is None else read(value)
 
@@ -251,14 +239,16 @@ class Evaluation:
 
         def result(row: Mapping[str, Any]) -> PolicyResult:
             return PolicyResult(
-                name=str(row["name"]), episodes=int(row["episodes"]), utility=estimate(row["utility"]),
-                success=estimate(row["success"]), cost_usd=estimate(row["cost_usd"]),
-                latency_s=estimate(row["latency_s"]), cost_quantiles=each(estimate, row["cost_quantiles"]),
-                latency_quantiles=each(estimate, row["latency_quantiles"]), outcomes=each(number, row["outcomes"]),
-                launches=each(number, row["launches"]), steps=number(row["steps"]),
+                name=str(row["name"]), episodes=int(row["episodes"]), utility=Estimate.from_dict(row["utility"]),
+                success=Estimate.from_dict(row["success"]), cost_usd=Estimate.from_dict(row["cost_usd"]),
+                latency_s=Estimate.from_dict(row["latency_s"]),
+                cost_quantiles=each(Estimate.from_dict, row["cost_quantiles"]),
+                latency_quantiles=each(Estimate.from_dict, row["latency_quantiles"]),
+                outcomes=each(read_number, row["outcomes"]), launches=each(read_number, row["launches"]),
+                steps=read_number(row["steps"]),
                 share_of_ceiling=maybe(float, row["share_of_ceiling"]),
-                share_of_bound=maybe(float, row["share_of_bound"]), regret=maybe(estimate, row["regret"]),
-                against=maybe(difference, row["against"]),
+                share_of_bound=maybe(float, row["share_of_bound"]), regret=maybe(Estimate.from_dict, row["regret"]),
+                against=maybe(Difference.from_dict, row["against"]),
             )  # fmt: skip
 
         return cls(

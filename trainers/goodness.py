@@ -24,7 +24,7 @@ from ..scenarios.fitting import SDS, fit_best_model, fit_response_model
 from ..scenarios.likelihood import Likelihood
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import RouterScenario
-from .statistics import Difference, paired_difference, pass_at_k
+from .statistics import Difference, paired_difference, pass_at_k, read_number
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
@@ -172,26 +172,18 @@ class Goodness:
             KeyError, TypeError, ValueError: a field is missing or of the wrong type.
         """
 
-        def number(value: Any) -> float:
-            return float("nan") if value is None else float(value)
-
         def rival(row: Mapping[str, Any]) -> Rival:
-            gap = row["ahead"]
-            ahead = Difference(
-                number(gap["value"]), number(gap["low"]), number(gap["high"]), int(gap["n"]), number(gap["p_value"]),
-                number(gap["smallest_detectable"]),
-            )  # fmt: skip
-            return Rival(str(row["name"]), number(row["log_likelihood"]), ahead)
+            return Rival(str(row["name"]), read_number(row["log_likelihood"]), Difference.from_dict(row["ahead"]))
 
         def check(row: Mapping[str, Any]) -> Check:
             return Check(
-                str(row["kind"]), str(row["config"]), str(row["what"]), number(row["recorded"]), number(row["low"]),
-                number(row["high"]), number(row["simulated"]),
+                str(row["kind"]), str(row["config"]), str(row["what"]), read_number(row["recorded"]),
+                read_number(row["low"]), read_number(row["high"]), read_number(row["simulated"]),
             )  # fmt: skip
 
         held = data["held_out"]
         return cls(
-            tuple(map(check, data["checks"])), number(held["log_likelihood_per_query"]),
+            tuple(map(check, data["checks"])), read_number(held["log_likelihood_per_query"]),
             tuple(map(rival, held["rivals"])),
             int(held["train_queries"]), int(held["test_queries"]), int(data["simulated_tasks"]),
         )  # fmt: skip

@@ -20,7 +20,7 @@ import yaml
 from ..errors import ArtefactError, ScenarioError
 from ..scenarios.loading import builtin_scenarios, load_scenario, scenario_data
 from ..scenarios.schema import Scenario
-from .artefact import CARD_FILE, brownout_version, load_policy, write_text
+from .artefact import CARD_FILE, brownout_version, load_policy, read_json, write_text
 from .card import PolicyCard
 from .evaluation import Evaluation
 from .goodness import Goodness
@@ -136,13 +136,13 @@ class RunFolder:
         policy = load_policy(folder)
         card = policy.card
         assert card is not None
-        about = _json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
+        about = read_json(folder / ABOUT) if (folder / ABOUT).is_file() else {}
         found = _scenario(folder, card, about, scenario)
         settings = about.get("settings", {})
         name, _, times = card.profile.rpartition(" x ")  # how the card writes an intensity other than 1
         profile = str(settings.get("profile", name or card.profile))
         records = _records(folder / "metrics.jsonl")
-        config = _json(folder / "config.json") if (folder / "config.json").is_file() else {}
+        config = read_json(folder / "config.json") if (folder / "config.json").is_file() else {}
         return cls(
             folder, policy, card, found, profile, float(settings.get("intensity", times if name else 1.0)), config,
             records, _warnings(folder, records), about, _evaluation(folder, found, profile),
@@ -156,7 +156,7 @@ def read_goodness(path: Path) -> Goodness:
     Raises:
         ArtefactError: the file is missing or not of that form.
     """
-    data = _json(path)
+    data = read_json(path)
     try:
         return Goodness.from_dict(data.get("goodness", data))
     except (KeyError, TypeError, ValueError, AttributeError) as error:
@@ -166,19 +166,7 @@ def read_goodness(path: Path) -> Goodness:
 
 
 def _digest(folder: Path) -> str:
-    return str(_json(folder / CARD_FILE).get("digest", ""))
-
-
-def _json(path: Path) -> dict[str, Any]:
-    try:
-        data = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ArtefactError(f"{path}: no such file") from None
-    except (OSError, ValueError) as error:
-        raise ArtefactError(f"{path}: not readable as JSON (cut off or altered): {error}") from error
-    if not isinstance(data, dict):
-        raise ArtefactError(f"{path}: expected a JSON object, got {type(data).__name__}")
-    return data
+    return str(read_json(folder / CARD_FILE).get("digest", ""))
 
 
 def _scenario(
@@ -233,7 +221,7 @@ def _evaluation(folder: Path, scenario: Scenario, profile: str) -> Evaluation | 
     path = folder / EVALUATION
     if not path.is_file():
         return None
-    data = _json(path)
+    data = read_json(path)
     try:
         evaluation = Evaluation.from_dict(data)
     except (KeyError, TypeError, ValueError, AttributeError) as error:

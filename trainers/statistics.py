@@ -9,8 +9,9 @@ Episodes that share a query are not independent; pass ``clusters`` then.
 from __future__ import annotations
 
 import math
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -18,6 +19,11 @@ from numpy.typing import ArrayLike, NDArray
 F64 = NDArray[np.float64]
 
 NAN: Final = float("nan")
+
+
+def read_number(value: Any) -> float:
+    """A number from JSON, where null stands for an undefined one."""
+    return float("nan") if value is None else float(value)
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,6 +41,11 @@ class Estimate:
     low: float
     high: float
     n: int
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Estimate:
+        """Read the fields back from JSON."""
+        return cls(read_number(row["value"]), read_number(row["low"]), read_number(row["high"]), int(row["n"]))
 
     @property
     def half_width(self) -> float:
@@ -66,6 +77,14 @@ class Difference:
     n: int
     p_value: float
     smallest_detectable: float
+
+    @classmethod
+    def from_dict(cls, row: Mapping[str, Any]) -> Difference:
+        """Read the fields back from JSON."""
+        return cls(
+            read_number(row["value"]), read_number(row["low"]), read_number(row["high"]), int(row["n"]),
+            read_number(row["p_value"]), read_number(row["smallest_detectable"]),
+        )  # fmt: skip
 
     def excludes(self, number: float) -> bool:
         """Whether the interval is defined and does not contain ``number``."""
