@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_gate import app as gate_app
 from .cli_options import curriculum_options, ppo_config
 from .cli_records import app as records_app
 from .cli_report import app as report_app
@@ -42,6 +43,7 @@ app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
 app.add_typer(robustness_app)
 app.add_typer(records_app)
+app.add_typer(gate_app)
 app.add_typer(report_app)
 app.add_typer(studies_app)
 out = Console()

@@ -37,3 +37,7 @@ class PolicyError(BrownoutError, ValueError):
 
 class WorkerError(BrownoutError, RuntimeError):
     """A worker crashed, hung or could not be replaced; what was done so far is kept."""
+
+
+class GateError(BrownoutError, ValueError):
+    """A gate cannot be used as it is written, or asks for what a run does not hold."""
