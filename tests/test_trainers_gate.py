@@ -49,8 +49,10 @@ def write_run(folder: Path, succeeds: Callable[[int], bool] = lambda _: True, n:
         "outcomes": {"clean": {"success": n}, "faulted": {"success": int(sum(wins)), "partial": n - int(sum(wins))}},
         "agent_outcomes": {"clean": {"finished": n}, "faulted": {"finished": n}},
         "effects": [EffectRow(
-            effect="timeout", family="services", struck=len(struck),
-            recovery=Figure.of(proportion(struck), "share", "higher"), loss=figure, success_loss=figure, outcomes={"success": good, "partial": len(struck) - good})],
+            effect="timeout", family="services", struck=len(struck), loss=figure, success_loss=figure,
+            recovery=Figure.of(proportion(struck), "share", "higher"),
+            outcomes={"success": good, "partial": len(struck) - good},
+        )],
         "smallest_detectable": {"success": 0.05},
     }  # fmt: skip
     write_report(folder, StressReport.model_validate(values | report))
