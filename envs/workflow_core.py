@@ -89,7 +89,7 @@ class WorkflowCore(WorkflowLearning):
                       self.visible, self.repairable, self.wrong, self.known, self.applied, self.bad, self.stray,
                       self.key, self.belief, self.verified, self.excess, self.attempts, self.status, self.changed,
                       self.draft, self.lock_until, self.input_at, self.hold, self.retry_at, self.told, self.answer,
-                      self.applied_key, self.begun, self.cursor, self.moot):  # fmt: skip
+                      self.applied_key, self.stands_at, self.begun, self.cursor, self.moot):  # fmt: skip
             array[lanes] = 0
         self.snapshot[lanes] = -1
         self.read_order[lanes] = -1
@@ -325,7 +325,7 @@ class WorkflowCore(WorkflowLearning):
         if heard.any():
             obeys = heard & (luck[which] < self.obey.take(args.writer[chosen] - 1))
             self.stray[rows[obeys], step[obeys]] += 1
-        wait[chosen] = self._approval(rows, step)
+        wait[chosen] = self._settle(rows, step, calls.started_s[which] + calls.latency_s[which])
         return wait
 
     def _apply(self, rows: I64, step: I64, bad: I64, key: I64) -> None:
@@ -355,16 +355,20 @@ class WorkflowCore(WorkflowLearning):
         applied[cell] = left
         self.bad.reshape(-1)[cell] *= left > 0
         self.stray.reshape(-1)[cell] = 0
+        self.stands_at.reshape(-1)[cell] *= left > 0
         self.key.reshape(-1)[cell] += left == 0  # what is done next is a new effect, under a new key
 
-    def _approval(self, rows: I64, step: I64) -> F64:
-        """Seconds until an accepted call takes effect."""
+    def _settle(self, rows: I64, step: I64, end: F64) -> F64:
+        """Seconds after its ``end`` until what an accepted call did stands; repetitions of it wait as well."""
         hold, cell = flat(self.hold, rows, step)
         wait = hold.take(cell)
         if self.has_approval:
             u = uniform(self.keys.take(rows), self._approval_streams.take(step), at(self.attempts, rows, step))
             wait = np.maximum(wait, self._approval_bank.sample(step, u))
         hold[cell] = 0.0
+        stands = self.stands_at.reshape(-1)
+        wait = np.maximum(wait, stands.take(cell) - end)
+        stands[cell] = end + wait
         return wait
 
     # ---------------------------------------------------------------- time and money

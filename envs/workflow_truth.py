@@ -171,7 +171,8 @@ class HiddenTruth:
         """How much is lost, ``(N,)``: 1 for each thing that is past help, 1/100 for each that must be undone."""
         core = self.core
         flight = core.flight_until
-        too_late = ((flight < np.inf) & (flight > core.preferences["deadline_s"][:, None])).any(axis=1)
+        last = np.where(flight < np.inf, np.maximum(flight, core.stands_at), core.stands_at)
+        too_late = (last > core.preferences["deadline_s"][:, None]).any(axis=1)
         if not core.ends_on_deadline:
             too_late = np.zeros(core.num_lanes, np.bool_)
         return self.hopeless().sum(axis=1) + too_late + 0.01 * self.harm().sum(axis=1)
