@@ -225,6 +225,7 @@ class WorkflowCore(WorkflowLearning):
         self._admit(rows, kind, step, calls, refusal, retry)
         if args is not None:
             wait[work] = self._carry_out(args, calls, work, key, u[:, 6])
+            self._settle(rows, step, calls, work, wait)
         undo = np.flatnonzero((kind == COMPENSATE) & calls.applied)
         if undo.size:
             self._undo(rows[undo], step[undo], keeps[undo])
@@ -325,7 +326,7 @@ class WorkflowCore(WorkflowLearning):
         if heard.any():
             obeys = heard & (luck[which] < self.obey.take(args.writer[chosen] - 1))
             self.stray[rows[obeys], step[obeys]] += 1
-        wait[chosen] = self._settle(rows, step, calls.started_s[which] + calls.latency_s[which])
+        wait[chosen] = self._approval(rows, step)
         return wait
 
     def _apply(self, rows: I64, step: I64, bad: I64, key: I64) -> None:
@@ -358,18 +359,23 @@ class WorkflowCore(WorkflowLearning):
         self.stands_at.reshape(-1)[cell] *= left > 0
         self.key.reshape(-1)[cell] += left == 0  # what is done next is a new effect, under a new key
 
-    def _settle(self, rows: I64, step: I64, end: F64) -> F64:
-        """Seconds after its ``end`` until what an accepted call did stands; repetitions of it wait as well."""
+    def _approval(self, rows: I64, step: I64) -> F64:
+        """Seconds until an accepted call takes effect."""
         hold, cell = flat(self.hold, rows, step)
         wait = hold.take(cell)
         if self.has_approval:
             u = uniform(self.keys.take(rows), self._approval_streams.take(step), at(self.attempts, rows, step))
             wait = np.maximum(wait, self._approval_bank.sample(step, u))
         hold[cell] = 0.0
-        stands = self.stands_at.reshape(-1)
-        wait = np.maximum(wait, stands.take(cell) - end)
-        stands[cell] = end + wait
         return wait
+
+    def _settle(self, rows: I64, step: I64, calls: Calls, work: I64, wait: F64) -> None:
+        """Note from when on what was done stands; while a step waits for that, a repetition waits as well."""
+        done = work[calls.applied[work]]
+        end = calls.started_s[done] + calls.latency_s[done]
+        stands, cell = flat(self.stands_at, rows[done], step[done])
+        wait[done] = np.maximum(wait[done], stands.take(cell) - end)
+        stands[cell] = end + wait[done]
 
     # ---------------------------------------------------------------- time and money
 
