@@ -167,6 +167,10 @@ class HiddenTruth:
         """Whether there is a reason why no action of the agent leads to success any more, ``(N, reasons - 1)``."""
         return np.stack([self.blocked(), *self.field_reasons(), self.misled(), self.irreversible()], axis=1)
 
+    def beyond_luck(self) -> Bools:
+        """The reasons among them that no other luck makes go away, ``(N, 2)``: a service that is shut, lasting harm."""
+        return np.stack([self.blocked(), self.irreversible()], axis=1)
+
     def score(self) -> F64:
         """How much is lost, ``(N,)``: 1 for each thing that is past help, 1/100 for each that must be undone."""
         core = self.core
