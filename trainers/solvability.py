@@ -96,9 +96,9 @@ def solvability(
 
     An episode is solved if the oracle ends it in success: its actions are the proof. One that it does not solve is
     tried again, with detours that bring other luck, then along the rules in :data:`GUIDES`, at last against all odds:
-    where nothing can be set right, luck is looked for (see :class:`.workflow_oracle.Oracle`). Reasons are read from the hidden truth at the end of the first
-    attempt: a revoked scope and a field past help are facts of the episode that no action changes; the others
-    hold on every way that was tried.
+    where nothing can be set right, luck is looked for (see :class:`.workflow_oracle.Oracle`). Reasons are read from
+    the hidden truth at the end of the first attempt: a revoked scope and a field past help are facts of the episode;
+    the others hold on every way that was tried.
 
     Args:
         scenario: built-in name, path, mapping or scenario of a workflow.
