@@ -85,8 +85,8 @@ class WorkflowEnv(LaneEnv):
     2. Termination: the budget is spent, or the deadline passes (unless the scenario makes them soft).
     3. Truncation: ``max_episode_steps`` steps.
 
-    ``info["outcome"]`` is ``success``, ``partial`` (something is missing), ``silent_garbage`` (something wrong stands),
-    ``duplicate_effect``, ``escalated``, ``aborted`` or ``limit``.
+    ``info["outcome"]`` is ``success``, ``partial`` (something is missing or still on its way), ``silent_garbage``
+    (something wrong stands), ``duplicate_effect``, ``escalated``, ``aborted`` or ``limit``.
 
     ## Arguments
     As those of :class:`brownout.envs.router.RouterEnv`; ``scenario`` is ``refund`` by default.

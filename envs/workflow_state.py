@@ -109,6 +109,7 @@ class WorkflowState(WorkflowTables):
     * ``version`` (N, R): version of each record on its server; ``planted`` (N, R): an instruction is hidden in it.
     * ``applied`` (N, W): how often each step's effect stands; ``bad`` (N, W): 0 right, 1 made from wrong data,
       2 from a slip; ``stray`` (N, W): effects of the step that nobody asked for (another customer's, an injected one).
+    * ``stands_at`` (N, W) s: when the last effect of a step stands, its call being over and approved where it must be.
     * ``applied_key`` (N, W): idempotency key under which the first effect was made, -1 for somebody else's.
     * ``changed`` (N, W): the requester has changed what the step is about; ``draft`` (N, W): a draft is in the way.
     * ``lock_until``, ``input_at`` (N, W) s: when a lock ends, when the step's input is there; ``hold`` (N, W) s: how
@@ -145,7 +146,7 @@ class WorkflowState(WorkflowTables):
         *LaneCore._saved, "clock", "spend", "cursor", "token_until", "token_known", "context", "foreign", "messages",
         "questions", "reasoner", "synced_at", "begun", "made", "revoked", "renamed", "version", "snapshot",
         "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key",
-        "applied_key",
+        "applied_key", "stands_at",
         "belief", "verified", "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until",
         "flight_status", "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned",
         "facts", "told", "groups", "scale_level",
@@ -214,7 +215,7 @@ class WorkflowState(WorkflowTables):
         self.answer, self.failed_at, self.retry_at = zeros(None, np.int8), zeros(None, float), zeros(None, float)
         self.verified, self.changed, self.draft, self.needed, self.banned = (zeros(w, bool) for _ in range(5))
         self.flight_until, self.flight_retry = zeros(w, float), zeros(w, float)
-        self.lock_until, self.input_at, self.hold = (zeros(w, float) for _ in range(3))
+        self.lock_until, self.input_at, self.hold, self.stands_at = (zeros(w, float) for _ in range(4))
         self.facts, self.told = zeros(c, bool), zeros(c, np.int8)
         self.ready: Bools = zeros(self.num_steps, bool)
         self.target: I64 = zeros(None, int)  # the step that the call being placed is about
@@ -363,10 +364,14 @@ class WorkflowState(WorkflowTables):
         return sum_of(np.where(self.writes, count, 0))
 
     def _settled(self, rows: I64) -> tuple[I64, Bools, Bools]:
-        """Wrong effects that stand, whether any is a duplicate, and whether nothing that is needed is missing."""
+        """Wrong effects that stand, whether any is a duplicate, and whether nothing that is needed is missing.
+
+        What is on its way counts if it does harm, since nobody will stop it, but it is not there yet.
+        """
         applied = self.applied.take(rows, axis=0)
         twice = any_of((applied > 1) & self.writes)
-        complete = ~any_of(self.needed.take(rows, axis=0) & (applied == 0))
+        open_ = (applied == 0) | (self.stands_at.take(rows, axis=0) > self.clock.take(rows)[:, None])
+        complete = ~any_of(self.needed.take(rows, axis=0) & open_)
         return self.standing(rows), twice, complete
 
 
