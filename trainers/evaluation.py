@@ -248,6 +248,7 @@ class Evaluation:
                 steps=read_number(row["steps"]),
                 share_of_ceiling=maybe(float, row["share_of_ceiling"]),
                 share_of_bound=maybe(float, row["share_of_bound"]), regret=maybe(Estimate.from_dict, row["regret"]),
+                quality=maybe(Estimate.from_dict, row.get("quality")),
                 against=maybe(Difference.from_dict, row["against"]),
             )  # fmt: skip
 
