@@ -6,11 +6,13 @@ import csv
 import json
 import math
 from dataclasses import fields, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from brownout.envs.router_core import RouterCore
 from brownout.envs.streams import uniform
@@ -23,6 +25,7 @@ from brownout.trainers.card import PolicyCard
 from brownout.trainers.evaluation import EpisodeRecords, Evaluation, PolicyResult, evaluate, play, resolve_policy
 from brownout.trainers.policy import Policy, initial_weights
 from brownout.trainers.statistics import Difference, Estimate
+from brownout.trainers.tables import cells, headings, print_evaluation
 from router_support import PER_S, Table, tiny
 
 DESK = load_scenario("support-desk")
@@ -229,6 +232,20 @@ def test_an_evaluation_kept_before_answers_had_a_quality_is_still_read() -> None
     table = evaluate("baseline:null", DESK, episodes=4).to_dict()
     del table["rows"][0]["quality"]
     assert Evaluation.from_dict(table).rows[0].quality is None
+
+
+def test_the_table_shows_who_hands_over_and_is_not_cut_in_a_pipe() -> None:
+    table = evaluate(["baseline:always-escalate", "baseline:strongest-first"], DESK, episodes=60)
+    for row in table.rows:
+        shown = dict(zip(headings(table), cells(table, row), strict=True))
+        assert shown["handed over %"] == f"{100 * row.outcomes['escalated']:.1f}"
+    assert table.rows[0].outcomes["escalated"] == 1.0
+    assert 0.0 < table.rows[1].outcomes["escalated"] < 1.0
+    pipe = StringIO()
+    print_evaluation(table, Console(file=pipe, width=80))
+    text = pipe.getvalue()
+    assert "…" not in text
+    assert all(cell in text for row in table.rows for cell in cells(table, row))
 
 
 def test_progress_names_the_policy() -> None:
