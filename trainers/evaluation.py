@@ -289,6 +289,18 @@ def resolve_policy(policy: Any, core: LaneCore) -> tuple[str, Actor]:
     return Path(text).name, loaded
 
 
+def bind_policy(
+    policy: Any, scenario: Scenario, episodes: int, *, profile: str, intensity: float, split: str
+) -> tuple[str, Actor, LaneCore]:
+    """Build the lanes to play ``episodes`` on, and turn a policy into a name and an actor for them.
+
+    Raises:
+        PolicyError, ArtefactError: as :func:`resolve_policy`.
+    """
+    core = make_core(scenario, min(LANES, episodes), profile=profile, intensity=intensity, split=split)
+    return *resolve_policy(policy, core), core
+
+
 def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequence[str]) -> PolicyResult:
     """Condense records into a row; intervals are cluster-robust over queries when ``clustered``."""
     clusters = records.group if clustered else None
