@@ -32,6 +32,7 @@ class Exchange:
         self.error: str | None = None
         self._hash = hashlib.sha256(header.encode())
         self.account: Callable[[], None] = lambda: None
+        self.watch: Callable[[dict[str, Any]], None] = lambda event: None
 
     @property
     def digest(self) -> str:
@@ -169,6 +170,7 @@ class Exchange:
             {"n": len(self.events) + 1, "clock_s": float(core.clock[0]), "spend_usd": float(core.spend[0]),
              **event, "digest": self.digest}
         )  # fmt: skip
+        self.watch(self.events[-1])
 
     def _take_token(self, response: Response) -> None:
         """Keep a new token as an HTTP client would: if the answer can be read."""

@@ -7,7 +7,7 @@ the answers written out as services write them and the arguments taken at their 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -113,6 +113,7 @@ class ToolEpisode:
         split: ``train`` or ``eval``: disjoint sets of episodes.
         episode: index of the episode of this seed.
         max_calls: requests after which the episode ends.
+        watch: given every event as it is added to :attr:`events`; it may return an outcome to close the episode with.
 
     Raises:
         ScenarioError: if the scenario is no workflow, or profile, intensity or split cannot be used.
@@ -132,6 +133,7 @@ class ToolEpisode:
         split: str = "eval",
         episode: int = 0,
         max_calls: int = 200,
+        watch: Callable[[dict[str, Any]], str | None] | None = None,
     ) -> None:
         from .. import __version__
 
@@ -154,6 +156,8 @@ class ToolEpisode:
         self._server = ToolServer(core)
         self._exchange = Exchange(self._server, f"{__version__} {core.spec.hash} {int(seed)} {int(episode)}")
         self._exchange.account = self._account
+        if watch is not None:
+            self._exchange.watch = lambda event: self._heed(watch(event))
         self._components = np.zeros(len(COMPONENT_NAMES))
         self._utility = 0.0
         self._calls_of: list[int] = []
@@ -269,6 +273,10 @@ class ToolEpisode:
         return episode
 
     # ---------------------------------------------------------------- parts
+
+    def _heed(self, outcome: str | None) -> None:
+        if outcome is not None:
+            self.close(outcome)
 
     def _account(self) -> None:
         """Add up what the last request cost and gained, and note what struck it."""

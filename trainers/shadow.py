@@ -162,8 +162,8 @@ def compare(candidate: Path, baseline: Path) -> ShadowReport:
         first, second = (_scored(rows[folder], condition, repeats) for folder in (candidate, baseline))
         both = [key for key in first if key in second]
         pairs[condition], unpaired[condition] = len(both), len(first) + len(second) - 2 * len(both)
-        samples = (Sample([scored[key] for key in both]) for scored in (first, second))
-        found[condition] = differences(*samples, repeats)
+        samples = [Sample([scored[key] for key in both]) for scored in (first, second)]
+        found[condition] = differences(samples[0], samples[1], repeats)
         won += [first[key] for key in both if first[key].success and not second[key].success]
         lost += [(first[key], second[key]) for key in both if second[key].success and not first[key].success]
     lost.sort(key=lambda pair: (pair[0].utility - pair[1].utility, pair[0].key))

@@ -166,7 +166,7 @@ def _metrics(report: StressReport) -> Table:
     what = f"{report.profile} x {report.intensity:g}" if report.evalset is None else f"set {report.evalset[:12]}"
     times = f" x {report.repeats}" if report.repeats > 1 else ""
     table = Table(
-        title=f"{report.agent} on {report.scenario}, {what}: {report.episodes} episodes{times}, the same twice"
+        title=f"{report.agent} on {report.scenario}, {what}: {report.episodes} episodes{times}, clean and faulted"
     )
     table.add_column("metric")
     for name in (CLEAN, FAULTED, "faulted - clean", "would be found from"):
@@ -238,7 +238,7 @@ def _number(value: float, unit: str, sign: str = "") -> str:
     if unit == "share":
         return f"{100 * value:{sign}.1f} %"
     if unit == "USD":
-        return f"${value:{sign}.4f}"
+        return f"${value:{sign}.{4 if abs(value) < 0.1 else 3}f}"
     return f"{value:{sign}.{1 if unit in ('s', 'calls') else 3}f}"
 
 
