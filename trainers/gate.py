@@ -8,17 +8,16 @@ with too few, missing or invalid episodes.
 from __future__ import annotations
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, Final, Literal
 
 from ..errors import GateError
 from .gate_config import GateConfig, Promotion, Threshold
-from .statistics import paired_difference
-from .stress_metrics import METRICS
+from .shadow import ShadowReport, compare
 from .stress_report import Better, Figure, StressReport, read_report
-from .stress_rows import FAULTED, EpisodeRow, read_rows
+from .stress_rows import FAULTED
 
 Verdict = Literal["pass", "fail", "undecided"]
 EXIT: Final[dict[Verdict, int]] = {"pass": 0, "fail": 1, "undecided": 2}
@@ -85,17 +84,18 @@ def run_gate(config: GateConfig, report: str | Path, baseline: str | Path | None
         baseline: run folder to compare with, over the same episodes; needed for ``of: baseline`` and a promotion.
 
     Raises:
-        GateError: a metric or effect is not in the run, or the baseline is missing or played other episodes.
+        GateError: a metric or effect is not in the run, or no baseline is given and the gate needs one.
+        StressError: the baseline was not played on the same episodes.
         ArtefactError: a file of a run cannot be used.
     """
     run = read_report(report)
     checks = _check_run(config, run)
-    against: _Against | None = None
+    against: ShadowReport | None = None
     if config.promotion is not None or any(rule.of == "baseline" for rule in config.thresholds):
         if baseline is None:
             raise GateError("baseline: none given, and the gate compares with one; name a run folder")
-        against = _Against(run, read_rows(report), baseline)
-        checks += against.check_pairs(config.needs.invalid)
+        against = compare(Path(report), Path(baseline))
+        checks += _check_pairs(against, config.needs.invalid)
     for rule in config.thresholds:
         figure, detectable = _figure(rule, run, against)
         checks.append(_decide(str(rule), figure, rule.low, rule.high, detectable))
@@ -131,13 +131,13 @@ def _unfit(rule: str, reason: str) -> Check:
 # ---------------------------------------------------------------- figures
 
 
-def _figure(rule: Threshold, run: StressReport, against: _Against | None) -> tuple[Figure, float]:
+def _figure(rule: Threshold, run: StressReport, against: ShadowReport | None) -> tuple[Figure, float]:
     """Find what a threshold is about, and the difference that so many episodes can find."""
     if rule.effect is not None:
         return _effect_figure(rule, run), math.nan
     if rule.of == "baseline":
         assert against is not None
-        return against.difference(rule.metric)
+        return _difference(rule.metric, against)
     figures = run.paired if rule.of == "paired" else run.conditions.get(rule.of)
     if figures is None:
         raise GateError(f"{rule}: the run has no condition {rule.of!r}; it has {', '.join(run.conditions)}")
@@ -192,69 +192,33 @@ def _episodes_needed(figure: Figure, low: float, high: float) -> str:
 # ---------------------------------------------------------------- against a baseline
 
 
-class _Against:
-    """This run beside a stored one, episode by episode."""
-
-    def __init__(self, run: StressReport, rows: Sequence[EpisodeRow], baseline: str | Path) -> None:
-        base = read_report(baseline)
-        for name in ("scenario", "scenario_hash", "profile", "intensity", "split", "version"):
-            mine, other = getattr(run, name), getattr(base, name)
-            if mine != other:
-                raise GateError(f"{baseline}: {name}: got {other!r}; allowed: {mine!r}, as in the run that is judged")
-        mine = {row.key: row for row in rows if row.condition == FAULTED}
-        other = {row.key: row for row in read_rows(baseline) if row.condition == FAULTED}
-        shared = [key for key in mine if key in other]
-        if not shared:
-            raise GateError(f"{baseline}: has no episode in common with the run that is judged; use the same seeds")
-        self.missing = len(mine.keys() ^ other.keys())
-        pairs = [(mine[key], other[key]) for key in shared]
-        self.pairs = [(a, b) for a, b in pairs if a.valid and b.valid]
-        self.lost = len(pairs) - len(self.pairs)
-        self.all = len(pairs) + self.missing
-
-    def check_pairs(self, allowed: float) -> list[Check]:
-        """Refuse to judge by pairs when too many are missing."""
-        share = (self.missing + self.lost) / self.all
-        if share <= allowed:
-            return []
-        reason = f"{self.missing} episodes are in one run only, {self.lost} have no score in one of them"
-        return [_unfit(f"at most {allowed:.1%} of the episodes without a partner", reason)]
-
-    def difference(self, metric: str) -> tuple[Figure, float]:
-        """Return this run minus the baseline, and the smallest difference that would be found."""
-        found = METRICS.get(metric)
-        if found is None:
-            raise GateError(f"{metric}: cannot be paired episode by episode; allowed: {', '.join(METRICS)}")
-        clusters = [f"{a.seed}.{a.episode}" for a, _ in self.pairs]
-        difference = paired_difference(
-            [found.of(a) for a, _ in self.pairs],
-            [found.of(b) for _, b in self.pairs],
-            clusters if len(set(clusters)) < len(clusters) else None,
-        )
-        figure = Figure.of(difference, found.unit, found.better)
-        if found.unit == "share" and figure.low == figure.high:
-            figure = _widened(figure)
-        return figure, difference.smallest_detectable
+def _check_pairs(against: ShadowReport, allowed: float) -> list[Check]:
+    """Refuse to judge by pairs when too many are missing."""
+    alone = against.unpaired[FAULTED]
+    share = alone / max(alone + against.pairs[FAULTED], 1)
+    if share <= allowed:
+        return []
+    rule = f"at most {allowed:.1%} of the episodes without a partner"
+    return [_unfit(rule, f"{alone} episodes have a score in one of the two runs only")]
 
 
-def _widened(figure: Figure) -> Figure:
-    """The interval of a share that differs alike in all ``n`` pairs: up to 1 - 0.05**(1/n) of others may have differed.
+def _difference(metric: str, against: ShadowReport) -> tuple[Figure, float]:
+    """Return this run minus the baseline, and the smallest difference that would be found."""
+    figures = against.differences[FAULTED]
+    if metric not in figures:
+        raise GateError(f"{metric}: cannot be paired with a baseline; allowed: {', '.join(figures)}")
+    return figures[metric], against.smallest_detectable[FAULTED][metric]
 
-    Source: Hanley and Lippman-Hand, "If nothing goes wrong, is everything all right?" (1983).
-    """
-    room = 1.0 - 0.05 ** (1.0 / figure.n)
-    return figure.model_copy(update={"low": max(figure.value - room, -1.0), "high": min(figure.value + room, 1.0)})
 
-
-def _promote(rule: Promotion, against: _Against) -> Iterable[Check]:
+def _promote(rule: Promotion, against: ShadowReport) -> Iterable[Check]:
     """No worse by more than a margin in some metrics, better for sure in one of others."""
     for metric, margin in rule.not_worse.items():
-        figure, detectable = against.difference(metric)
+        figure, detectable = _difference(metric, against)
         low, high = (-margin, math.inf) if figure.better == "higher" else (-math.inf, margin)
         yield _decide(f"promotion: {metric} not worse by more than {margin:g}", figure, low, high, detectable)
     if not rule.better:
         return
-    found = [(metric, *against.difference(metric)) for metric in rule.better]
+    found = [(metric, *_difference(metric, against)) for metric in rule.better]
     checks = [_decide(metric, figure, *_better(figure.better), detectable) for metric, figure, detectable in found]
     best = next((check for check in checks if check.verdict == "pass"), None)
     verdict: Verdict = "pass" if best else "fail" if all(c.verdict == "fail" for c in checks) else "undecided"
@@ -267,6 +231,3 @@ def _better(direction: Better) -> tuple[float, float]:
     """Bounds of a difference that is an improvement, zero itself left out."""
     least = math.ulp(0.0)
     return (least, math.inf) if direction == "higher" else (-math.inf, -least)
-
-
-__all__ = ["Check", "GateResult", "Verdict", "run_gate"]

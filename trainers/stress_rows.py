@@ -15,6 +15,8 @@ from .stress_report import Number
 ROWS_FILE: Final = "episodes.jsonl"
 CLEAN: Final = "clean"
 FAULTED: Final = "faulted"
+ONLY: Final = "only:"  # followed by the effect that was played alone
+INTENSITY: Final = "intensity:"  # followed by the number
 AgentOutcome = Literal["finished", "returned", "crash", "hang", "killed", "limit", "loop"]
 AGENT_OUTCOMES: Final[tuple[AgentOutcome, ...]] = (
     "finished", "returned", "limit", "loop", "crash", "hang", "killed",
