@@ -57,8 +57,8 @@ def write_run(folder: Path, succeeds: Callable[[int], bool] = lambda _: True, n:
     }  # fmt: skip
     whole = StressReport.model_validate(values | report)
     write_report(folder, whole)
-    same = (
-        "version",
+    same = ("version", "agent", "scenario", "scenario_hash", "profile", "intensity", "split", "seed", "evalset")
+    told = {name: getattr(whole, name) for name in (*same, "limits", "repeats")}
         "agent",
         "scenario",
         "scenario_hash",
