@@ -59,17 +59,6 @@ def write_run(folder: Path, succeeds: Callable[[int], bool] = lambda _: True, n:
     write_report(folder, whole)
     same = ("version", "agent", "scenario", "scenario_hash", "profile", "intensity", "split", "seed", "evalset")
     told = {name: getattr(whole, name) for name in (*same, "limits", "repeats")}
-        "agent",
-        "scenario",
-        "scenario_hash",
-        "profile",
-        "intensity",
-        "split",
-        "seed",
-        "evalset",
-        "limits",
-    )
-    told = {name: getattr(whole, name) for name in (*same, "repeats")}
     (folder / "config.json").write_text(json.dumps(told))
     return folder
 
