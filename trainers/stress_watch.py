@@ -16,6 +16,7 @@ Event = dict[str, Any]
 GRACE_S: Final = 5.0  # what an agent has to return after its episode ended by the clock
 _PATIENCE: Final = 50  # calls that an agent may still make after the end
 REQUESTS: Final = ("call", "wire")  # kinds of events
+AFTER: Final = "after"  # a request after the end that leaves no trace
 GONE: Final = 410  # the answer to every request after the end
 _WAIT: Final = "clock.wait"
 
@@ -92,10 +93,11 @@ class Watch:
         Raises:
             AgentStopped: the agent goes on and on after the end of its episode.
         """
-        self._tell(event)
+        if event["kind"] != AFTER:
+            self._tell(event)
         if event["kind"] == "usage":
             self.reported_usd += float(event["cost_usd"])
-        if event["kind"] in REQUESTS and event["response"]["status"] == GONE:
+        if event["kind"] == AFTER or (event["kind"] in REQUESTS and event["response"]["status"] == GONE):
             self._after += 1
             if self.outlived() and not self._remote:
                 raise AgentStopped
