@@ -159,8 +159,8 @@ class ToolCore(WorkflowCore):
         self._record, self._sent, self._done = record, sent or Sent(), Done()
         self._done.foreign = bool(self.foreign[0])
         self._call(self.all_lanes, np.array([int(kind)]))
-        if self._done.entry is not None and self._done.status is Status.PENDING and not self._done.replayed:
-            self._done.entry.ready_s = float(self.flight_until[0, self._step])
+        if self._done.entry is not None and not self._done.replayed:
+            self._done.entry.ready_s = float(self.stands_at[0, self._step])
         return self._done
 
     def reader(self, record: int) -> int:
@@ -311,6 +311,7 @@ class ToolCore(WorkflowCore):
         self.applied[0, step] = count
         self.bad[0, step] = AS_HELD if wrong else 0
         self.stray[0, step] = stray
+        self.stands_at[0, step] *= count > 0
 
     # ---------------------------------------------------------------- what faults have done
 
