@@ -37,3 +37,7 @@ class PolicyError(BrownoutError, ValueError):
 
 class WorkerError(BrownoutError, RuntimeError):
     """A worker crashed, hung or could not be replaced; what was done so far is kept."""
+
+
+class ServeError(BrownoutError, RuntimeError):
+    """A service cannot start or go on: an address in use, a limit out of range, a damaged record."""
