@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import envs as envs  # registers the environments
 
 if TYPE_CHECKING:
+    from .envs.tools import EpisodeResult, ToolEpisode, ToolSession
     from .envs.trace import trace_digest
     from .faults import CallEffect, Status, register_fault
     from .rewards import register_reward
@@ -22,8 +23,11 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CallEffect",
+    "EpisodeResult",
     "Scenario",
     "Status",
+    "ToolEpisode",
+    "ToolSession",
     "__version__",
     "evaluate",
     "evaluate_frontier",
@@ -38,8 +42,11 @@ __all__ = [
 # Where each public name lives; keep in step with the imports for type checkers above.
 _HOMES = {
     "CallEffect": ".faults",
+    "EpisodeResult": ".envs.tools",
     "Scenario": ".scenarios",
     "Status": ".faults",
+    "ToolEpisode": ".envs.tools",
+    "ToolSession": ".envs.tools",
     "evaluate": ".trainers",
     "evaluate_frontier": ".trainers",
     "load_policy": ".trainers",
