@@ -54,6 +54,7 @@ class Journal:
             ServeError: a line is not one that a service writes.
         """
         for number, (offset, line) in enumerate(self._log.lines(), 1):
+            row: Any = None
             try:
                 row = json.loads(line)
                 good = row["format"] == FORMAT if number == 1 else row["kind"] in KINDS and isinstance(row["id"], str)

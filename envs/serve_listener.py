@@ -45,7 +45,7 @@ class Connection:
 class _Protocol(H11Protocol):
     """Hands each request its connection, and closes connections on which no request ever comes."""
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:
         super().connection_made(transport)
         app: Any = self.app
         extensions = {EXTENSION: Connection(transport)}
@@ -60,7 +60,7 @@ class _Protocol(H11Protocol):
             scope["extensions"] = extensions
             await app(scope, receive, send)
 
-        self.app = with_connection  # type: ignore[assignment]
+        self.app = with_connection
         self._first_request = self.loop.call_later(self.config.timeout_keep_alive, self._give_up)
 
     def _give_up(self) -> None:

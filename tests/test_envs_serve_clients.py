@@ -1,4 +1,4 @@
-"""Real HTTP clients with their own retry logic against a running service: the logic runs, and the score sees what it does."""
+"""Real HTTP clients and their own retry logic against a running service: it runs, and the score sees what it does."""
 
 from __future__ import annotations
 

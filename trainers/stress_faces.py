@@ -10,7 +10,7 @@ from contextlib import ExitStack, contextmanager
 from functools import cache
 from typing import TYPE_CHECKING
 
-from ..errors import AgentError
+from ..errors import ServeError
 
 if TYPE_CHECKING:
     from ..envs.serve import LocalService
@@ -44,11 +44,11 @@ def open_face(face: str, episode: ToolEpisode) -> Iterator[dict[str, str]]:
         environment variables that tell a command where and what its work is.
 
     Raises:
-        AgentError: there is no such face.
+        ServeError: there is no such face.
         MissingExtraError: the extra ``serve`` is not installed.
     """
     if face not in FACES:
-        raise AgentError(f"face: got {face!r}; allowed: {', '.join(FACES)}")
+        raise ServeError(f"face: got {face!r}; allowed: {', '.join(FACES)}")
     local = _service()
     task = episode.session.task
     with local.lent(episode) as base:
