@@ -47,5 +47,9 @@ class WorkerError(BrownoutError, RuntimeError):
     """A worker crashed, hung or could not be replaced; what was done so far is kept."""
 
 
+class ServeError(BrownoutError, RuntimeError):
+    """A service cannot start or go on: an address in use, a limit out of range, a damaged record."""
+
+
 class EpisodeError(BrownoutError, RuntimeError):
     """An episode of tools is still open, or cannot be made again as it was recorded."""

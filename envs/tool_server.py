@@ -47,11 +47,9 @@ class ToolServer:
         return bool(self.core.terminated[0] or self.core.truncated[0])
 
     def handle(self, work: Callable[[], Reply]) -> Response:
-        """Let one request happen and return what comes back."""
+        """Let one request happen, while the episode is open, and return what comes back."""
         core, office = self.core, self.office
         office.number += 1
-        if self.over:
-            return Response(410, self.clerk.headers(office.number, office.now), self.clerk.error(410), 0.0)
         before, interruptions = office.now, core.interruptions
         found: list[Reply] = []
 

@@ -147,13 +147,16 @@ class Exchange:
         return operation, arguments
 
     def _record(self, kind: str, request: dict[str, Any], work: Callable[[], Reply]) -> Response:
-        """Make a request, account for it and write it down."""
+        """Make a request, account for it and write it down; one that comes after the end leaves no trace."""
         server = self.server
+        if server.over:
+            self.watch({"kind": "after"})
+            return Response(
+                410, server.clerk.headers(server.office.number, server.office.now), server.clerk.error(410), 0.0
+            )
         try:
-            over = server.over
             response = server.handle(work)
-            if not over:
-                self.account()
+            self.account()
         except Exception as error:  # a fault of a third party, or of the simulation: never the agent's
             self.error = f"{type(error).__name__}: {error}"
             server.core.terminated[0] = True

@@ -114,6 +114,7 @@ class ToolEpisode:
         episode: index of the episode of this seed.
         max_calls: requests after which the episode ends.
         watch: given every event as it is added to :attr:`events`; it may return an outcome to close the episode with.
+            Of a request after the end it is told as ``{"kind": "after"}``, which is no event.
 
     Raises:
         ScenarioError: if the scenario is no workflow, or profile, intensity or split cannot be used.

@@ -17,7 +17,6 @@ GRACE_S: Final = 5.0  # what an agent has to return after its episode ended by t
 _PATIENCE: Final = 50  # calls that an agent may still make after the end
 REQUESTS: Final = ("call", "wire")  # kinds of events
 AFTER: Final = "after"  # a request after the end that leaves no trace
-GONE: Final = 410  # the answer to every request after the end
 _WAIT: Final = "clock.wait"
 
 
@@ -93,15 +92,14 @@ class Watch:
         Raises:
             AgentStopped: the agent goes on and on after the end of its episode.
         """
-        if event["kind"] != AFTER:
-            self._tell(event)
-        if event["kind"] == "usage":
-            self.reported_usd += float(event["cost_usd"])
-        if event["kind"] == AFTER or (event["kind"] in REQUESTS and event["response"]["status"] == GONE):
+        if event["kind"] == AFTER:
             self._after += 1
             if self.outlived() and not self._remote:
                 raise AgentStopped
             return None
+        self._tell(event)
+        if event["kind"] == "usage":
+            self.reported_usd += float(event["cost_usd"])
         if self.ended is None and event["kind"] != "close":
             self.ended = self._judge(event)
             if self.ended is not None:
