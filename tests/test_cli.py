@@ -123,6 +123,8 @@ COMMANDS = {
     ("judges",): ["SCENARIO", "--false-positive", "--true-positive", "--steps", "--picture", "--workers"],
     ("budgets",): ["POLICY", "--scenario", "--budgets", "--picture", "--json"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
+    ("serve",): ["--records", "--time-scale", "--control-port", "--secret-file", "--allow-remote", "SIGTERM"],
+    ("mcp",): ["--scenario", "--seed", "--profile", "--result", "standard input"],
     ("records",): ["SCHEMA", "--rows", "--kind", "--mess", "--intensity", "--out", "--truth", "--locale", "--workers"],
 }
 

@@ -7,6 +7,7 @@ from collections import Counter
 from types import TracebackType
 from typing import Final
 
+from rich import box
 from rich.console import Console
 from rich.panel import Panel
 from rich.table import Table
@@ -24,7 +25,7 @@ _SHOWN: Final = (
     "latency_s.p95", "latency_s.p99", "calls",
 )  # fmt: skip
 _ALWAYS: Final = ("success", "utility", "silent_garbage", "duplicate_effect", "recovery")
-_WIDTH: Final = 118
+_WIDTH: Final = 120
 _TIMELINE: Final = 12  # lines of the worst episode that are printed
 
 
@@ -114,11 +115,11 @@ def print_shadow(report: ShadowReport, console: Console) -> None:
     """Print a comparison."""
     console = _wide(console)
     pairs = ", ".join(f"{count} {name}" for name, count in report.pairs.items())
-    table = Table(title=f"{report.candidate} minus {report.baseline} on {report.scenario}: {pairs} pairs")
+    table = _table(title=f"{report.candidate} minus {report.baseline} on {report.scenario}: {pairs} pairs")
     table.add_column("metric")
     for name in (CLEAN, FAULTED):
         table.add_column(name, justify="right")
-        table.add_column("would be found from", justify="right")
+        table.add_column("least found", justify="right")
     for name in report.differences[FAULTED]:
         cells = []
         for condition in (CLEAN, FAULTED):
@@ -157,6 +158,10 @@ def print_differences(replay: Replay, console: Console) -> None:
         console.print(Text(f"DIFFERS from the recording: {difference}", style="bold red"))
 
 
+def _table(*headers: str, title: str) -> Table:
+    return Table(*headers, title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
+
+
 def _wide(console: Console) -> Console:
     # a table cut at the edge of a pipe would hide the intervals
     return console if console.is_terminal else Console(width=max(console.width, _WIDTH), file=console.file)
@@ -165,11 +170,11 @@ def _wide(console: Console) -> Console:
 def _metrics(report: StressReport) -> Table:
     what = f"{report.profile} x {report.intensity:g}" if report.evalset is None else f"set {report.evalset[:12]}"
     times = f" x {report.repeats}" if report.repeats > 1 else ""
-    table = Table(
+    table = _table(
         title=f"{report.agent} on {report.scenario}, {what}: {report.episodes} episodes{times}, clean and faulted"
     )
     table.add_column("metric")
-    for name in (CLEAN, FAULTED, "faulted - clean", "would be found from"):
+    for name in (CLEAN, FAULTED, "faulted - clean", "least found"):
         table.add_column(name, justify="right")
     clean, faulted = (report.conditions[name] for name in (CLEAN, FAULTED))
     for name in faulted:
@@ -191,7 +196,7 @@ def _metrics(report: StressReport) -> Table:
 def _outcomes(report: StressReport) -> Table:
     words = [word for word in OUTCOMES if any(word in counts for counts in report.outcomes.values())]
     agents = list(dict.fromkeys(word for counts in report.agent_outcomes.values() for word in counts))
-    table = Table("condition", *words, *(f"agent {word}" for word in agents), title="how the episodes ended")
+    table = _table("condition", *words, *(f"agent {word}" for word in agents), title="how the episodes ended")
     for condition, counts in report.outcomes.items():
         ended = report.agent_outcomes[condition]
         cells = [str(counts.get(word, 0)) for word in words] + [str(ended.get(word, 0)) for word in agents]
@@ -201,7 +206,7 @@ def _outcomes(report: StressReport) -> Table:
 
 def _effects(report: StressReport) -> Table:
     alone = any(row.alone is not None for row in report.effects)
-    table = Table(title="what each effect cost where it struck, the dearest first")
+    table = _table(title="what each effect cost where it struck, the dearest first")
     for name in (
         "effect",
         "struck",
@@ -221,7 +226,7 @@ def _effects(report: StressReport) -> Table:
 
 
 def _curve(report: StressReport) -> Table:
-    table = Table("intensity", "success", "utility", "cost", title="intensity")
+    table = _table("intensity", "success", "utility", "cost", title="intensity")
     for point in report.intensity_curve:
         table.add_row(f"{point.intensity:g}", _plain(point.success), _plain(point.utility), _plain(point.cost_usd))
     return table
@@ -238,7 +243,7 @@ def _number(value: float, unit: str, sign: str = "") -> str:
     if unit == "share":
         return f"{100 * value:{sign}.1f} %"
     if unit == "USD":
-        return f"${value:{sign}.{4 if abs(value) < 0.1 else 3}f}"
+        return f"${value:{sign}.4f}"
     return f"{value:{sign}.{1 if unit in ('s', 'calls') else 3}f}"
 
 

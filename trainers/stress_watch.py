@@ -16,7 +16,7 @@ Event = dict[str, Any]
 GRACE_S: Final = 5.0  # what an agent has to return after its episode ended by the clock
 _PATIENCE: Final = 50  # calls that an agent may still make after the end
 REQUESTS: Final = ("call", "wire")  # kinds of events
-GONE: Final = 410  # the answer to every request after the end
+AFTER: Final = "after"  # a request after the end that leaves no trace
 _WAIT: Final = "clock.wait"
 
 
@@ -92,14 +92,14 @@ class Watch:
         Raises:
             AgentStopped: the agent goes on and on after the end of its episode.
         """
-        self._tell(event)
-        if event["kind"] == "usage":
-            self.reported_usd += float(event["cost_usd"])
-        if event["kind"] in REQUESTS and event["response"]["status"] == GONE:
+        if event["kind"] == AFTER:
             self._after += 1
             if self.outlived() and not self._remote:
                 raise AgentStopped
             return None
+        self._tell(event)
+        if event["kind"] == "usage":
+            self.reported_usd += float(event["cost_usd"])
         if self.ended is None and event["kind"] != "close":
             self.ended = self._judge(event)
             if self.ended is not None:
