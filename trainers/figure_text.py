@@ -55,10 +55,11 @@ def visible(text: object) -> str:
 
 
 def markdown(text: object) -> str:
-    """Untrusted text as Markdown that shows it as it is, on one line: no markup, no link, no mention."""
+    """Untrusted text as Markdown that shows it as it is, in the middle of one line: no markup, link or mention."""
     plain = " ".join(visible(text).split())
-    escaped = re.sub(r"([\\`*_{}\[\]()#+!|~$>-])", r"\\\1", plain.replace("&", "&amp;").replace("<", "&lt;"))
-    return escaped.replace("@", "@\u2060").replace("://", ":\u2060//")
+    plain = re.sub(r"&(?=#?\w+;)", "&amp;", plain).replace("<", "&lt;")
+    plain = re.sub(r"([\\`*~|$]|(?<!\w)_|_(?!\w)|(?<=\])[(\[:])", r"\\\1", plain)
+    return re.sub(r"@|://|\bwww(?=\.)", lambda found: f"{found[0]}\u2060", plain)  # a word joiner: no mention, no link
 
 
 def fenced(text: str) -> str:

@@ -190,8 +190,8 @@ def warnings(findings: Findings) -> list[str]:
 def metric_name(name: str) -> str:
     """A metric as it is read."""
     base, dot, quantile = name.partition(".")
-    said = {"cost_usd": "cost", "latency_s": "latency"}.get(base)
-    return name.replace("_", " ") if said is None else f"{said}, {quantile if dot else 'mean'}"
+    said = {"cost_usd": "cost {}", "latency_s": "latency {}, s"}.get(base)
+    return name.replace("_", " ") if said is None else said.format(quantile if dot else "mean")
 
 
 def outcome_words(rows: Iterable[dict[str, int]]) -> list[str]:

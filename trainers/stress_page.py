@@ -85,9 +85,11 @@ def page_data(findings: Findings) -> dict[str, Any]:
         "commands": _commands(findings),
         "glossary": glossary(),
     }
-    shown = [("The cliff", "cliff", True), ("Gate", "gate", data["gate"]),
-             ("What broke it", "effects", data["effects"]), ("Cost and time", "frontier", data["pictures"]), ("Worst episodes", "worst", data["stories"]),
-             ("The agent", "agent", True), ("What was run", "facts", True), ("Words", "glossary", True)]  # fmt: skip
+    shown = (
+        ("The cliff", "cliff", True), ("Gate", "gate", data["gate"]), ("What broke it", "effects", data["effects"]),
+        ("Cost and time", "frontier", data["pictures"]), ("Worst episodes", "worst", data["stories"]),
+        ("The agent", "agent", True), ("What was run", "facts", True), ("Words", "glossary", True),
+    )  # fmt: skip
     return data | {"parts": [(name, id_) for name, id_, there in shown if there]}
 
 
@@ -225,16 +227,24 @@ def _heat(report: StressReport) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def _pictures(findings: Findings) -> list[Picture]:
-    from .stress_pictures import intensity_figure, stress_frontier_figure
+def frontier_pictures(reports: Sequence[StressReport]) -> list[Picture]:
+    """Success against cost and time; no picture where nothing is known of the price."""
+    from .stress_pictures import stress_frontier_figure
 
-    reports = [findings.report, *(one.report for one in findings.beside)]
     caption = "A ring is without faults, a diamond with them; bars are 95 % intervals. Up and to the left is better."
-    found = [
+    return [
         Picture(f"frontier-{name.split('_')[0]}", stress_frontier_figure(reports, name), title, caption)
         for name, title in (("cost_usd", "Success against cost"), ("latency_s", "Success against time"))
-        if any(math.isfinite(one.conditions[FAULTED][name].value) for one in reports if name in one.conditions[FAULTED])
+        if any(
+            name in one.conditions[FAULTED] and math.isfinite(one.conditions[FAULTED][name].value) for one in reports
+        )
     ]
+
+
+def _pictures(findings: Findings) -> list[Picture]:
+    from .stress_pictures import intensity_figure
+
+    found = frontier_pictures([findings.report, *(one.report for one in findings.beside)])
     if findings.report.intensity_curve:
         found.append(Picture(
             "intensity", intensity_figure(findings.report), "Success against intensity",
