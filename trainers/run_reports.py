@@ -11,11 +11,11 @@ from .artefact import write_text
 from .gate import run_gate
 from .gate_config import read_gate
 from .shadow import SHADOW_FILE
+from .stress_files import REPORT_NAMES
 from .stress_report import REPORT_FILE
 from .stress_rows import ROWS_FILE
 
 Kind = Literal["training", "stress", "shadow"]
-NAMES: Final = {"html": "report.html", "md": "report.md", "json": "report.json", "junit": "junit.xml"}
 _ENDINGS: Final = {".html": "html", ".htm": "html", ".md": "md", ".json": "json", ".xml": "junit"}
 
 
@@ -41,14 +41,14 @@ def targets(run: str | Path, out: str | Path | None = None, formats: Sequence[st
         StressError: a format is not known, or several shall go into one file.
     """
     for name in formats:
-        if name not in NAMES:
-            raise StressError(f"--format {name!r}: allowed: {', '.join(NAMES)}")
+        if name not in REPORT_NAMES:
+            raise StressError(f"--format {name!r}: allowed: {', '.join(REPORT_NAMES)}")
     home = Path(run) if Path(run).is_dir() else Path(run).parent
     if out is None:
-        return {name: home / NAMES[name] for name in formats or ("html",)}
+        return {name: home / REPORT_NAMES[name] for name in formats or ("html",)}
     out = Path(out)
     if out.is_dir() or (len(formats) > 1 and not out.suffix):
-        return {name: out / NAMES[name] for name in formats or ("html",)}
+        return {name: out / REPORT_NAMES[name] for name in formats or ("html",)}
     if len(formats) > 1:
         raise StressError(f"--out {str(out)!r}: one file for {len(formats)} formats; give a folder")
     if not formats and out.suffix not in _ENDINGS:
