@@ -8,8 +8,7 @@ from typing import Final, Literal
 
 from ..errors import ArtefactError, StressError
 from .artefact import write_text
-from .gate import run_gate
-from .gate_config import read_gate
+from .gate import judge
 from .shadow import SHADOW_FILE
 from .stress_files import REPORT_NAMES
 from .stress_report import REPORT_FILE
@@ -108,13 +107,9 @@ def _of_stress(
     from .stress_findings import find
     from .stress_page import stress_html
 
-    verdict = None
-    if gate is not None:
-        config = read_gate(gate)
-        against = baseline if baseline is not None or config.baseline is None else Path(gate).parent / config.baseline
-        verdict = run_gate(config, run, against)
-    elif baseline is not None:
+    if gate is None and baseline is not None:
         raise StressError("--baseline: for a gate; give --gate, or --beside to show another run")
+    verdict = None if gate is None else judge(gate, run, baseline)
     found = find(run, verdict, beside)
     makers = {"html": stress_html, "md": stress_markdown, "json": stress_json, "junit": stress_junit}
     return {name: lambda make=make: make(found) for name, make in makers.items()}

@@ -6,12 +6,14 @@ import math
 from collections.abc import Sequence
 from typing import Any
 
+from .figure_text import visible
 from .picture_labels import name_points
 from .picture_style import HERO, LIGHT, OTHER, label, legend, new_figure, plain
 from .stress_findings import agent_name
 from .stress_report import Figure, StressReport
 from .stress_rows import CLEAN, FAULTED
 
+_ROOM = 26  # characters of a name
 AXES = {"cost_usd": "mean cost of an episode, USD", "latency_s": "mean time of an episode, s"}
 
 
@@ -51,7 +53,7 @@ def stress_frontier_figure(reports: Sequence[StressReport], price: str) -> Any:
             avoid += [(x0 + (x1 - x0) * k / 12, y0 + (y1 - y0) * k / 12) for k in range(13)]
         if ends:
             points.append(ends[-1])
-            names.append(agent_name(report.agent))
+            names.append(_short(report.agent))
             colours.append(colour)
     axes.set_xlim(0, right * 1.15 or 1.0)
     axes.set_ylim(-4, 106)
@@ -76,13 +78,19 @@ def intensity_figure(report: StressReport) -> Any:
     ys = [100 * point.success.value for point in curve]
     low, high = ([100 * end for end in ends] for ends in zip(*(_ends(point.success) for point in curve), strict=True))
     axes.fill_between(xs, low, high, color=LIGHT["grid"], linewidth=0, zorder=1, label="95 % interval")
-    axes.plot(xs, ys, "o-", color=HERO, lw=2, ms=5, zorder=3, label=plain(agent_name(report.agent)))
+    axes.plot(xs, ys, "o-", color=HERO, lw=2, ms=5, zorder=3, label=plain(_short(report.agent)))
     axes.set_ylim(-4, 106)
     axes.set_yticks(range(0, 101, 20))
     axes.set_xticks(xs)
     label(axes, "intensity of the faults (1 is the profile as it is written)", "success, %")
     legend(axes, loc="best")
     return figure
+
+
+def _short(agent: str) -> str:
+    """An agent's name as there is room for it."""
+    name = visible(agent_name(agent))
+    return name if len(name) <= _ROOM else f"{name[: _ROOM - 1]}\u2026"
 
 
 def _ends(figure: Figure) -> tuple[float, float]:
