@@ -1,8 +1,9 @@
-"""The pytest plug-in: a marked test passes, fails with the checks, and never passes without having stressed anything."""
+"""The pytest plug-in: a marked test passes, fails with the checks, and never passes without having stressed."""
 
 from __future__ import annotations
 
 import json
+import os
 import subprocess
 import sys
 from importlib.metadata import entry_points
@@ -156,21 +157,14 @@ def test_it(brownout_stress):
 
 def test_unused_it_loads_nothing(tmp_path: Path) -> None:
     (tmp_path / "test_a.py").write_text(
-        "import sys\ndef test_a():\n    assert not [n for n in sys.modules if n.startswith('brownout.trainers')]\n"
+        "import sys\ndef test_a():\n    assert 'brownout.pytest_plugin' in sys.modules\n"
+        "    assert not [n for n in sys.modules if n.startswith('brownout.trainers')]\n"
         "    assert not {'pydantic', 'yaml', 'scipy', 'matplotlib', 'jinja2', 'torch'} & set(sys.modules)\n",
         encoding="utf-8",
     )
-    command = [
-        sys.executable,
-        "-m",
-        "pytest",
-        *PLUGIN,
-        "-q",
-        "-p",
-        "no:cacheprovider",
-        "-p",
-        "no:hypothesispytest",
-        ".",
-    ]
-    done = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    done = subprocess.run(
+        [sys.executable, "-m", "pytest", "-p", "brownout.pytest_plugin", "-q", "-p", "no:cacheprovider", "."],
+        cwd=tmp_path, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, text=True,
+        timeout=60,
+    )  # fmt: skip
     assert done.returncode == 0, done.stdout + done.stderr
