@@ -152,7 +152,8 @@ class HiddenTruth:
         amiss = self.amiss()
         rows = np.flatnonzero(amiss.any(axis=1))
         if rows.size:
-            wrong, flagged = amiss[rows], self.flagged(rows)
+            # the present version of an old value comes by reading often enough
+            wrong, flagged = amiss[rows] & (core.lag.take(rows, axis=0) == 0), self.flagged(rows)
             # what came wrong over the wire is there to be read again, once that it is wrong is known
             reread = core.dirt.take(rows, axis=0) == 0
             seen = flagged | self.noticed(rows, 0, fresh=True) | self.noticed(rows, 1, fresh=True)
