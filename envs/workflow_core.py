@@ -234,6 +234,7 @@ class WorkflowCore(WorkflowLearning):
         self._learn(rows, kind, step, record, calls, keeps, u[:, 6])
         self._pay(rows, calls.cost_usd + extra)
         if self._tells(rows):
+            self.started_s = float(calls.started_s[0])
             self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
 
     def _step_of(self, rows: I64, kind: I64) -> I64:

@@ -177,6 +177,7 @@ class WorkflowState(WorkflowTables):
         self.ends_on_budget = self.spec.limits.on_budget != "soft"
         self.ends_on_deadline = self.spec.limits.on_deadline == "end"
         self.trace: list[str] | None = None
+        self.started_s = 0.0  # when lane 0's last call reached its service; kept with the timeline
         self.world = WorkflowWorld(self)
         self.scale_level = np.full(num_lanes, LEVELS)
         plan, factor = fault_plan(self.spec, profile)
