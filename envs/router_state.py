@@ -182,7 +182,7 @@ class RouterState(LaneCore):
     def set_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Continue from :meth:`get_state`; the task is drawn again from the episode's key."""
         super().set_state(state)
-        self.source.begin(self.all_lanes, self.keys)
+        self.source.begin(self.all_lanes, self.keys, self.episodes)
         if self.plan is not None:
             self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
         self._allowed = self._legal(None)

@@ -97,7 +97,7 @@ class WorkflowCore(WorkflowLearning):
         self.flight_until[lanes] = np.inf
         self.token_until[lanes] = self.token_known[lanes] = self.spec.token.ttl_s
         if self.decision_names:
-            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self.shares
+            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self._shares_at(self.episodes[lanes])
         allowed = self._allowed_by(self.facts[lanes])
         self.needed[lanes] = allowed & self.goal
         self.banned[lanes] = ~allowed & self.writes
