@@ -101,7 +101,7 @@ class WorkflowCore(WorkflowLearning):
         self.flight_until[lanes] = np.inf
         self.token_until[lanes] = self.token_known[lanes] = self.spec.token.ttl_s
         if self.decision_names:
-            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self.shares
+            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self._shares_at(self.episodes[lanes])
         allowed = self._allowed_by(self.facts[lanes])
         self.needed[lanes] = allowed & self.goal
         self.banned[lanes] = ~allowed & self.writes
@@ -239,6 +239,7 @@ class WorkflowCore(WorkflowLearning):
         self._learn(rows, kind, step, record, calls, keeps, u[:, 6])
         self._pay(rows, calls.cost_usd + extra)
         if self._tells(rows):
+            self.started_s = float(calls.started_s[0])
             self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
 
     def _step_of(self, rows: I64, kind: I64) -> I64:

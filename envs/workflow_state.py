@@ -156,6 +156,7 @@ class WorkflowState(WorkflowTables):
         self._read_scenario(self.spec)
         self._allocate(self.num_lanes)
         self.scale_level = np.full(self.num_lanes, LEVELS)
+        self.started_s = 0.0  # when lane 0's last call reached its service; kept with the timeline
         self.world = WorkflowWorld(self)
         plan, intensity = self._bind_faults(self.services, self.world)
         self._messes = Messes(plan, self.spec.fault_fields(), intensity)

@@ -13,7 +13,7 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from ..faults import FieldFacts, Fields, FieldType, Services, Verb
 from .distributions import Distribution
-from .schema import Name, NonNegative, Person, Positive, Probability, Scenario, _no_flag, _Part
+from .schema import MovingShare, Name, NonNegative, Person, Positive, Probability, Scenario, _no_flag, _none, _Part
 
 SIDE_SERVICES = ("cheap", "strong", "auth", "requester", "person")
 _VERBS = {
@@ -102,6 +102,9 @@ class Decision(_Part):
 
     by: Name = Field(description="the step that finds it out")
     share: Probability = Field(description="share of episodes in which it holds")
+    drift: MovingShare | None = Field(
+        None, description="the share moves with the episode; null leaves it", exclude_if=_none
+    )
 
 
 class Step(_Part):
@@ -209,6 +212,11 @@ class WorkflowScenario(Scenario):
                 )
         if not step.writes and (step.idempotency != "none" or step.compensable or step.approval_s is not None):
             raise ValueError(f"{where}: idempotency, compensable and approval_s are for steps with writes: true")
+
+    @property
+    def moves_over(self) -> list[int]:
+        """Over how many episodes the share of each decision moves that does."""
+        return [decision.drift.over for decision in self.decisions.values() if decision.drift is not None]
 
     @property
     def ancestors(self) -> dict[str, set[str]]:
