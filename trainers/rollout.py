@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..envs.streams import GOLDEN, mix64, stream_id, uniform
 from ..errors import WorkerError
 from .curriculum import EpisodeChooser, Orders
+from .imitation import Lesson, Teacher
 from .policy import F32, F64, Policy, sample
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Rollout:
     advantages: F32  # (T, N)
     returns: F32  # (T, N) advantages + values
     episodes: Episodes
+    advice: I64 = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # (T, N) the teacher's actions, if any
 
     @property
     def steps(self) -> int:
@@ -121,6 +123,7 @@ class Collector:
         gamma: discount per step.
         lam: lambda of the advantage estimate.
         chooser: begins the episodes; default: every lane plays its own, one after the other.
+        teacher: whom the policy imitates, if anybody.
     """
 
     def __init__(
@@ -133,8 +136,9 @@ class Collector:
         gamma: float = 1.0,
         lam: float = 0.95,
         chooser: EpisodeChooser | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        self.chooser = chooser
+        self.chooser, self.teacher = chooser, teacher
         self.env: Any = env.unwrapped
         self.steps, self.seed, self.rank, self.gamma, self.lam = steps, seed, rank, gamma, lam
         self.lanes = int(self.env.num_envs)
@@ -150,7 +154,7 @@ class Collector:
         """Make the collector that a configuration asks for.
 
         Raises:
-            PolicyError: it asks for a curriculum that the environment cannot follow.
+            PolicyError: it asks for a curriculum that the environment cannot follow, or a teacher it does not have.
         """
         native = env.unwrapped
         chooser = None
@@ -158,7 +162,7 @@ class Collector:
             chooser = EpisodeChooser(native, config.replay_score if config.replay > 0.0 else None)
         return cls(
             env, steps=config.rollout_steps, seed=config.seed, rank=rank, gamma=config.gamma, lam=config.gae_lambda,
-            chooser=chooser,
+            chooser=chooser, teacher=Teacher(config.imitate, env) if config.imitate else None,
         )  # fmt: skip
 
     def restart(self, iteration: int) -> None:
@@ -172,7 +176,9 @@ class Collector:
         self._components[:] = 0.0
         self._ready = True
 
-    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> Rollout:
+    def collect(
+        self, policy: Policy, iteration: int, orders: Orders | None = None, lesson: Lesson | None = None
+    ) -> Rollout:
         """Play ``steps`` steps in every lane, sampling actions from the policy.
 
         The first call of a collector starts the lanes with seeds of that iteration.
@@ -181,6 +187,7 @@ class Collector:
             policy: who acts.
             iteration: keys the action samples.
             orders: what the curriculum says about the episodes that begin.
+            lesson: what the teacher does; None: it is not asked.
 
         Raises:
             WorkerError: the environment returned a reward or an observation that is not finite.
@@ -195,6 +202,8 @@ class Collector:
         actions = np.empty((steps, lanes), dtype=np.int64)
         log_probs = np.empty((steps, lanes), dtype=np.float32)
         rewards = np.empty((steps, lanes))
+        teacher = self.teacher if lesson is not None else None
+        advice = np.empty((steps, lanes) if teacher is not None else (0, 0), dtype=np.int64)
         ended = np.zeros((steps, lanes), dtype=bool)
         finals: list[tuple[int, I64, F32]] = []  # (t, truncated lanes, their final observations)
         log: list[tuple[F64, I64, I64, F64]] = []
@@ -204,6 +213,11 @@ class Collector:
             observations[t], masks[t] = self._observation, self._mask
             draws = uniform(keys, stream, t)
             actions[t], log_probs[t] = sample(policy.logits(self._observation, self._mask), draws)
+            if lesson is not None and teacher is not None:
+                advice[t] = teacher.advise(self._observation, self._mask)
+                if lesson.acts > 0.0:
+                    taken = teacher.takes_over(keys, t, lesson.acts)
+                    actions[t, taken] = advice[t, taken]
             step = self.env.lane_step(actions[t])
             rewards[t] = step.reward
             self._utility += step.reward
@@ -242,6 +256,7 @@ class Collector:
             advantages=advantage.astype(np.float32),
             returns=(advantage + values).astype(np.float32),
             episodes=self._episodes(log, {} if self.chooser is None else self.chooser.finished(advantage, ended)),
+            advice=advice,
         )
 
     def _episodes(self, log: list[tuple[F64, I64, I64, F64]], more: Mapping[str, Any]) -> Episodes:
