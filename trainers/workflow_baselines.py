@@ -150,9 +150,39 @@ class Playbook(WorkflowRule):
             (flagged > 0, Kind.REPAIR_STRONG),
             ((stuck > 0) & (questions > 0), Kind.CLARIFY),
             (stuck > 0, Kind.ESCALATE),
+            *self._before_acting(observations, mask),
             (True, Kind.CALL_CHEAP),
             (flying > 0, Kind.WAIT),
             (True, Kind.FINISH),
+        ]  # fmt: skip
+
+    def _before_acting(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        """Pairs that go before carrying out a step whose fields are in order, and before finishing."""
+        return []
+
+
+class DoubleCheck(Playbook):
+    """The playbook, with what costs no money: act with a clear head, read again before writing, leave nothing unread.
+
+    A full context makes reasoners slip, and a request may have changed without a message since it was read; the first
+    read after a write brings that to light as well, as long as there is another step to read for.
+    """
+
+    name = "double-check"
+    summary = "the playbook; clears the context before each call, reads again before each write, hands over what is new"
+
+    def __init__(self, desk: WorkflowDesk, core: WorkflowCore) -> None:
+        super().__init__(desk, core)
+        self._crowded = 1.5 * core.spec.session.growth  # more than one call since the context was cleared
+
+    def _before_acting(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        context, synced, writes, messages = self._read(
+            observations, "context", "since_resync", "step.writes", "messages"
+        )
+        return [
+            ((context > self._crowded) & mask[:, Kind.CALL_CHEAP], Kind.RESYNC),
+            ((writes > 0) & (synced <= _JUST), Kind.FETCH),
+            (messages > 0, Kind.ESCALATE),  # nobody is left to ask
         ]  # fmt: skip
 
 
@@ -175,7 +205,7 @@ class Null(WorkflowRule):
 
 
 _RULES = (
-    Random, HappyPath, RetryN, CircuitBreaker, AlwaysVerify, Playbook, AlwaysEscalate, Null, Oracle,
+    Random, HappyPath, RetryN, CircuitBreaker, AlwaysVerify, Playbook, DoubleCheck, AlwaysEscalate, Null, Oracle,
 )  # fmt: skip
 WORKFLOW_BASELINES: dict[str, Any] = {rule.name: rule for rule in _RULES}
 
