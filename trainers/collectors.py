@@ -20,7 +20,6 @@ from numpy.typing import NDArray
 
 from ..errors import PolicyError, WorkerError
 from .curriculum import Orders
-from .imitation import Lesson
 from .policy import Policy
 from .ppo import PPOConfig
 from .ray_session import REPLACEMENTS, TIMEOUT_S, Place, ray_session, typed, worker_env
@@ -45,9 +44,7 @@ class RolloutWorker:
         self.collector: Collector | None = None
         self.born = f"{os.getpid()}@{time.time_ns()}"
 
-    def collect(
-        self, policy: Policy, iteration: int, orders: Orders | None = None, lesson: Lesson | None = None
-    ) -> tuple[str, Rollout]:
+    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> tuple[str, Rollout]:
         """Play one rollout; the first element changes when the actor has been restarted.
 
         The environment is built here, because an exception in an actor's constructor loses its type.
@@ -55,7 +52,7 @@ class RolloutWorker:
         if self.collector is None:
             env = self.place.enter().make_env(self.lanes, self.config.gamma)
             self.collector = Collector.of(env, self.config, self.rank)
-        return self.born, self.collector.collect(policy, iteration, orders, lesson)
+        return self.born, self.collector.collect(policy, iteration, orders)
 
     def identity(self) -> int:
         """Process id."""
@@ -100,16 +97,14 @@ class CollectorPool:
         self.workers = [actor.remote(place, config, share, rank) for rank, share in enumerate(shares)]
         self._born = [""] * count
 
-    def collect(
-        self, policy: Policy, iteration: int, orders: Orders | None = None, lesson: Lesson | None = None
-    ) -> Rollout:
+    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> Rollout:
         """Play one rollout on all actors.
 
         Raises:
             WorkerError: an actor was lost and its replacements are used up, or a rollout failed.
             BrownoutError: what a rollout raised, with its type.
         """
-        shared = [self.ray.put(policy), iteration, self.ray.put(orders), lesson]
+        shared = [self.ray.put(policy), iteration, self.ray.put(orders)]
         refs = [worker.collect.remote(*shared) for worker in self.workers]
         self._wait(refs, iteration)
         parts: list[Rollout] = []

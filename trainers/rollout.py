@@ -15,9 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.streams import GOLDEN, mix64, stream_id, uniform
-from ..errors import WorkerError
+from ..errors import PolicyError, WorkerError
 from .curriculum import EpisodeChooser, Orders
-from .imitation import Lesson, Teacher
+from .imitation import Teacher
 from .policy import F32, F64, Policy, sample
 
 if TYPE_CHECKING:
@@ -176,9 +176,7 @@ class Collector:
         self._components[:] = 0.0
         self._ready = True
 
-    def collect(
-        self, policy: Policy, iteration: int, orders: Orders | None = None, lesson: Lesson | None = None
-    ) -> Rollout:
+    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> Rollout:
         """Play ``steps`` steps in every lane, sampling actions from the policy.
 
         The first call of a collector starts the lanes with seeds of that iteration.
@@ -186,14 +184,18 @@ class Collector:
         Args:
             policy: who acts.
             iteration: keys the action samples.
-            orders: what the curriculum says about the episodes that begin.
-            lesson: what the teacher does; None: it is not asked.
+            orders: what the curriculum says about the episodes that begin, and what the teacher does.
 
         Raises:
+            PolicyError: a lesson is ordered, and this collector has no teacher.
             WorkerError: the environment returned a reward or an observation that is not finite.
         """
+        orders = orders or Orders()
+        lesson, teacher = orders.lesson, self.teacher
+        if lesson is not None and teacher is None:
+            raise PolicyError("imitate: this source of rollouts has no teacher")
         if self.chooser is not None:
-            self.chooser.orders = orders or Orders()
+            self.chooser.orders = orders
         if not self._ready:
             self.restart(iteration)
         steps, lanes = self.steps, self.lanes
@@ -202,8 +204,7 @@ class Collector:
         actions = np.empty((steps, lanes), dtype=np.int64)
         log_probs = np.empty((steps, lanes), dtype=np.float32)
         rewards = np.empty((steps, lanes))
-        teacher = self.teacher if lesson is not None else None
-        advice = np.empty((steps, lanes) if teacher is not None else (0, 0), dtype=np.int64)
+        advice = np.empty((0, 0) if lesson is None else (steps, lanes), dtype=np.int64)
         ended = np.zeros((steps, lanes), dtype=bool)
         finals: list[tuple[int, I64, F32]] = []  # (t, truncated lanes, their final observations)
         log: list[tuple[F64, I64, I64, F64]] = []

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -44,10 +44,8 @@ class Collects(Protocol):
     warnings) among it.
     """
 
-    def collect(
-        self, policy: Policy, iteration: int, orders: Orders | None = None, lesson: Lesson | None = None
-    ) -> Rollout:
-        """Play one rollout; ``orders`` come from the curriculum, ``lesson`` from the teacher, if there are these."""
+    def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> Rollout:
+        """Play one rollout; ``orders`` come from the curriculum and the teacher, if there is one."""
         ...
 
     def get_state(self) -> State:
@@ -96,9 +94,9 @@ class Trainer:
         config, done = self.config, min(1.0, self.steps / self.config.steps)
         rate = config.learning_rate * (1 - done * (1 - config.learning_rate_end))
         beta = config.entropy * (1 - done * (1 - config.entropy_end))
-        orders = None if self.curriculum is None else self.curriculum.orders(done, self.iteration)
+        orders = Orders() if self.curriculum is None else self.curriculum.orders(done, self.iteration)
         lesson = Lesson.at(config, done)
-        rollout = self.collector.collect(self.learner.policy(), self.iteration, orders, lesson)
+        rollout = self.collector.collect(self.learner.policy(), self.iteration, replace(orders, lesson=lesson))
         learned: dict[str, float] = {}
         if self.iteration > 0 or not config.normalise:
             learned = self.learner.update(rollout, self.iteration, rate, beta, lesson)
