@@ -323,14 +323,14 @@ class Learner:
         log_probs = torch.log_softmax(logits.t().contiguous(), dim=0)  # 9 times as fast as dim=1
         entropy = -(log_probs.exp() * log_probs).sum(dim=0).mean()
         value_loss = 0.5 * (self._forward("value", x).squeeze(1) - target).square().mean()
-        loss = self.config.value_coefficient * value_loss
+        loss = self.config.value_coefficient * value_loss - beta * entropy
         report = {"value_loss": value_loss.detach(), "entropy": entropy.detach()}
         if lesson is None or not lesson.alone:
             log_ratio = log_probs.gather(0, action.t()).squeeze(0) - old_log_prob
             ratio = log_ratio.exp()
             clip = self.config.clip
             surrogate = torch.minimum(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
-            loss = loss - surrogate - beta * entropy
+            loss = loss - surrogate
             with torch.no_grad():
                 kl = (ratio - 1 - log_ratio).mean()  # Schulman's estimator, unbiased and never negative
                 clipped = ((ratio - 1).abs() > clip).float().mean()

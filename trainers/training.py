@@ -115,7 +115,7 @@ class Trainer:
             **learned,
         }
         if lesson is not None:
-            record["imitation"] = {"acts": lesson.acts, "weight": lesson.weight}
+            record["imitation"] = asdict(lesson)
         if self.curriculum is not None:
             record |= self.curriculum.learn(rollout.episodes, self.iteration)
         record |= getattr(self.collector, "figures", dict)()
