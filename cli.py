@@ -194,6 +194,10 @@ def train(
             "--curriculum", metavar="NAME=SCHEDULE", help="Say fault_share=0:1@0.5, replay=0.3, or a YAML file."
         ),
     ] = None,
+    imitate: Annotated[
+        str | None,
+        typer.Option(metavar="TEACHER", help="First imitate a baseline, or the policy in a folder, e.g. playbook."),
+    ] = None,
     only_faults: OnlyFaultsOption = None,
     without_faults: WithoutFaultsOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Ray: whole trainings side by side, the best is kept.")] = 1,
@@ -220,7 +224,7 @@ def train(
     folder = folder or Path("runs") / loaded.name
     result = run(
         loaded, steps=steps, seed=seed, profile=profile, intensity=intensity, out=folder, resume=resume, config=config,
-        only_faults=only_faults or (), without_faults=without_faults or (), workers=workers,
+        imitate=imitate, only_faults=only_faults or (), without_faults=without_faults or (), workers=workers,
         collectors=collectors, seeds=seeds, sweep=sweep, address=address,
         progress=not (quiet or as_json), tensorboard=tensorboard,
     )  # fmt: skip

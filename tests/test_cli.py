@@ -94,6 +94,7 @@ COMMANDS = {
         "--address",
         "Ctrl-C",
         "--curriculum",
+        "--imitate",
         "--without-faults",
     ],
     ("evaluate",): [

@@ -20,6 +20,7 @@ from ..scenarios.schema import Scenario
 from .baselines import Actor
 from .curriculum import read_curriculum
 from .evaluation import play
+from .imitation import find_teacher
 from .ppo import PPOConfig
 from .run_folder import describe_run
 from .training import TrainResult, train_loop
@@ -95,6 +96,7 @@ def train(
     resume: bool = False,
     config: PPOConfig | None = None,
     curriculum: str | Path | Mapping[str, Any] | None = None,
+    imitate: str | Path | None = None,
     only_faults: Sequence[str] = (),
     without_faults: Sequence[str] = (),
     workers: int = 1,
@@ -124,6 +126,7 @@ def train(
         config: hyper-parameters.
         curriculum: YAML file or mapping of the options ``fault_share``, ``intensity`` and ``replay...``; overrides
             ``config``.
+        imitate: baseline or folder of a policy to imitate before learning from reward; overrides ``config``.
         only_faults: families, effects or ids of the faults to train under; default: all of the profile.
         without_faults: families, effects or ids of faults to hold out.
         workers: ranks of a data-parallel training on Ray Train, each with ``config.lanes`` lanes.
@@ -149,6 +152,8 @@ def train(
         chosen = replace(chosen, seed=seed)
     if curriculum is not None:
         chosen = PPOConfig.of(asdict(chosen) | read_curriculum(curriculum))
+    if imitate is not None:
+        chosen = replace(chosen, imitate=str(imitate))
     loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
     task = Task(loaded, profile, intensity)
     settings = {
@@ -158,6 +163,8 @@ def train(
                                    ("seeds", seeds > 1), ("sweep", sweep is not None)) if on]  # fmt: skip
     if len(modes) > 1 and modes != ["seeds", "sweep"]:
         raise PolicyError(f"{' and '.join(modes)}: choose one way to use Ray (seeds and sweep go together)")
+    if chosen.imitate:
+        find_teacher(chosen.imitate, task.core(1))  # a wrong name should not leave a run folder behind
     if out is not None and not resume:  # what is resumed has its description
         describe_run(out, task.scenario, settings)
     if modes:

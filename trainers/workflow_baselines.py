@@ -146,13 +146,51 @@ class Playbook(WorkflowRule):
             (messages > 0, Kind.CLARIFY),
             ((doubt > 0) | (unverified > 0), Kind.VERIFY),
             (unseen > 0, Kind.FETCH),
+            *self._first_look(fetched),
             ((fetched > 0) | (checked > 0), Kind.VALIDATE_STRONG),
             (flagged > 0, Kind.REPAIR_STRONG),
             ((stuck > 0) & (questions > 0), Kind.CLARIFY),
             (stuck > 0, Kind.ESCALATE),
+            *self._before_acting(observations, mask),
             (True, Kind.CALL_CHEAP),
             (flying > 0, Kind.WAIT),
             (True, Kind.FINISH),
+        ]  # fmt: skip
+
+    def _first_look(self, fetched: F64) -> list[tuple[Any, Any]]:
+        """Pairs that go before the strong reasoner looks at fields, ``fetched`` of which nobody has looked at."""
+        return []
+
+    def _before_acting(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        """Pairs that go before carrying out a step whose fields are in order, and before finishing."""
+        return []
+
+
+class DoubleCheck(Playbook):
+    """The playbook, twice as careful: two reasoners look at each field, and it acts with a clear head.
+
+    The reasoners miss different errors, a full context makes them slip, and a request may change without a message
+    after it was read. The read before a write brings that to light, for the write before it as well.
+    """
+
+    name = "double-check"
+    summary = "the playbook; both reasoners look, a clear context for each call, reads again before each write"
+
+    def __init__(self, desk: WorkflowDesk, core: WorkflowCore) -> None:
+        super().__init__(desk, core)
+        self._crowded = 1.5 * core.spec.session.growth  # more than one call since the context was cleared
+
+    def _first_look(self, fetched: F64) -> list[tuple[Any, Any]]:
+        return [(fetched > 0, Kind.VALIDATE_CHEAP)]
+
+    def _before_acting(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        context, synced, writes, messages = self._read(
+            observations, "context", "since_resync", "step.writes", "messages"
+        )
+        return [
+            ((context > self._crowded) & mask[:, Kind.CALL_CHEAP], Kind.RESYNC),
+            ((writes > 0) & (synced <= _JUST), Kind.FETCH),
+            (messages > 0, Kind.ESCALATE),  # nobody is left to ask
         ]  # fmt: skip
 
 
@@ -175,7 +213,7 @@ class Null(WorkflowRule):
 
 
 _RULES = (
-    Random, HappyPath, RetryN, CircuitBreaker, AlwaysVerify, Playbook, AlwaysEscalate, Null, Oracle,
+    Random, HappyPath, RetryN, CircuitBreaker, AlwaysVerify, Playbook, DoubleCheck, AlwaysEscalate, Null, Oracle,
 )  # fmt: skip
 WORKFLOW_BASELINES: dict[str, Any] = {rule.name: rule for rule in _RULES}
 
