@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..faults import Calls, Status, Verb
 from ..rewards.components import ACCURACY, COST_USD, HANDOFF, LATE_S, LATENCY_S, SAFETY
 from .lanes import F64, I64, Bools
-from .rows import any_of, sum_of
+from .rows import any_of, sum_of, whole_rows
 from .streams import uniform
 from .workflow_learn import WorkflowLearning
 from .workflow_state import (
@@ -87,18 +87,8 @@ class WorkflowCore(WorkflowLearning):
     # ---------------------------------------------------------------- life cycle
 
     def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
-        for array in (self.clock, self.spend, self.context, self.messages, self.questions, self.reasoner, self.foreign,
-                      self.synced_at, self.made, self.revoked, self.renamed, self.version, self.behind, self.served,
-                      self.planted, self.dirt, self.visible, self.repairable, self.lag, self.wrong, self.known,
-                      self.applied, self.bad, self.stray, self.key, self.belief, self.verified, self.excess,
-                      self.attempts, self.status, self.changed, self.draft, self.lock_until, self.input_at, self.hold,
-                      self.retry_at, self.told, self.answer, self.applied_key, self.stands_at, self.begun, self.cursor,
-                      self.moot):  # fmt: skip
-            array[lanes] = 0
-        self.snapshot[lanes] = -1
-        self.read_order[lanes] = -1
-        self.failed_at[lanes] = -np.inf
-        self.flight_until[lanes] = np.inf
+        for rows, fresh in self._at_start:
+            rows[lanes] = fresh
         self.token_until[lanes] = self.token_known[lanes] = self.spec.token.ttl_s
         if self.decision_names:
             self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self._shares_at(self.episodes[lanes])
@@ -116,7 +106,7 @@ class WorkflowCore(WorkflowLearning):
         if lanes.size == self.num_lanes:
             self._allowed = self.view.legal(None)
         else:
-            self._allowed[lanes] = self.view.legal(lanes)
+            whole_rows(self._allowed)[lanes] = whole_rows(self.view.legal(lanes))
         if self.trace is not None and lanes[0] == 0:
             self.trace.clear()
 
