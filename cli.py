@@ -358,8 +358,10 @@ def rollout(
     profile: ProfileOption = "production",
     intensity: IntensityOption = 1.0,
     split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
-    show_faults: Annotated[bool, typer.Option("--show-faults", help="Also print which faults struck.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="PNG file: the episode on a time axis.")] = None,
+    show_faults: Annotated[
+        bool, typer.Option("--show-faults", help="Also print, and draw, which faults struck.")
+    ] = False,
+    picture: Annotated[Path | None, typer.Option(help="PNG file: the episode as a picture.")] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -376,11 +378,12 @@ def rollout(
     if picture is not None:
         from .trainers.episode_picture import draw_episode
 
-        draw_episode(story, picture, f"{core.scenario.name}, seed {seed}, episode {episode}: {name}")
+        title = f"{core.scenario.name}, seed {seed}, episode {episode}: {name}"
+        draw_episode(story, picture, title, analysis=show_faults)
     if as_json:
         data = asdict(story)
         if not show_faults:
-            del data["injections"]
+            del data["injections"], data["spoilt"]
         _print_json(
             {
                 "scenario": core.scenario.name,
@@ -397,7 +400,9 @@ def rollout(
     cost, seconds = story.totals["cost_usd"], story.totals["latency_s"]
     print(f"utility {story.utility:+.4f}: {story.outcome.replace('_', ' ')}, ${cost:.4f}, {seconds:.1f} s")
     if show_faults:
-        print("faults that struck:" if story.injections else "no fault struck")
+        print("faults that struck:" if story.injections or story.spoilt else "no fault struck")
+        for field, fault in story.spoilt.items():
+            print(f"  from the start  {fault} in {field}")
         for row in story.injections:
             print(f"  {row['time_s']:9.2f} s  {row['fault']} on {row['service']} (call {row['number']})")
 

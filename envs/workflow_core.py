@@ -76,6 +76,9 @@ class _Arguments:
         held = core.needs.take(step, axis=0) & core.wrong.take(rows, axis=0)
         self.broken = any_of(held & core.visible.take(rows, axis=0))
         self.wrong = any_of(held) | self.stale | at(core.changed, rows, step) | core.misled(rows, step)
+        if core.behind.any():  # an old version gives itself away, but it does harm only where its values are old
+            behind = any_of(core.reads.take(step, axis=0) & core.behind.take(rows, axis=0))
+            self.stale = self.stale | (behind & core.writes.take(step))
 
 
 class WorkflowCore(WorkflowLearning):
@@ -85,11 +88,12 @@ class WorkflowCore(WorkflowLearning):
 
     def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
         for array in (self.clock, self.spend, self.context, self.messages, self.questions, self.reasoner, self.foreign,
-                      self.synced_at, self.made, self.revoked, self.renamed, self.version, self.planted, self.dirt,
-                      self.visible, self.repairable, self.wrong, self.known, self.applied, self.bad, self.stray,
-                      self.key, self.belief, self.verified, self.excess, self.attempts, self.status, self.changed,
-                      self.draft, self.lock_until, self.input_at, self.hold, self.retry_at, self.told, self.answer,
-                      self.applied_key, self.stands_at, self.begun, self.cursor, self.moot):  # fmt: skip
+                      self.synced_at, self.made, self.revoked, self.renamed, self.version, self.behind, self.served,
+                      self.planted, self.dirt, self.visible, self.repairable, self.lag, self.wrong, self.known,
+                      self.applied, self.bad, self.stray, self.key, self.belief, self.verified, self.excess,
+                      self.attempts, self.status, self.changed, self.draft, self.lock_until, self.input_at, self.hold,
+                      self.retry_at, self.told, self.answer, self.applied_key, self.stands_at, self.begun, self.cursor,
+                      self.moot):  # fmt: skip
             array[lanes] = 0
         self.snapshot[lanes] = -1
         self.read_order[lanes] = -1
@@ -97,7 +101,7 @@ class WorkflowCore(WorkflowLearning):
         self.flight_until[lanes] = np.inf
         self.token_until[lanes] = self.token_known[lanes] = self.spec.token.ttl_s
         if self.decision_names:
-            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self.shares
+            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self._shares_at(self.episodes[lanes])
         allowed = self._allowed_by(self.facts[lanes])
         self.needed[lanes] = allowed & self.goal
         self.banned[lanes] = ~allowed & self.writes
@@ -235,6 +239,7 @@ class WorkflowCore(WorkflowLearning):
         self._learn(rows, kind, step, record, calls, keeps, u[:, 6])
         self._pay(rows, calls.cost_usd + extra)
         if self._tells(rows):
+            self.started_s = float(calls.started_s[0])
             self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
 
     def _step_of(self, rows: I64, kind: I64) -> I64:

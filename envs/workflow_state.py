@@ -104,6 +104,8 @@ class WorkflowState(WorkflowTables):
 
     * ``dirt`` (N, F) int16: 0 for a field that is clean on its server, else what spoiled it (1 + index of the fault on
       records); ``visible`` (N, F): a check of the format shows it; ``repairable`` (N, F): the clean value can be found.
+    * ``lag`` (N, F): how many reads of its record bring what is in a dirty field before the clean value comes, 0: all
+      of them; ``served`` (N, R): reads that have brought such a field.
     * ``version`` (N, R): version of each record on its server; ``planted`` (N, R): an instruction is hidden in it.
     * ``applied`` (N, W): how often each step's effect stands; ``bad`` (N, W): 0 right, 1 made from wrong data,
       2 from a slip; ``stray`` (N, W): effects of the step that nobody asked for (another customer's, an injected one).
@@ -121,8 +123,8 @@ class WorkflowState(WorkflowTables):
     What the agent holds:
 
     * ``known`` (N, F): :class:`Known`; ``wrong`` (N, F): its copy of the field is wrong (hidden from it).
-    * ``snapshot`` (N, R): version it has read, -1 for none; ``read_order`` (N, R): number of the last read, -1 for
-      none.
+    * ``snapshot`` (N, R): version it has read, -1 for none; ``behind`` (N, R): what was read was the one before
+      (hidden from it); ``read_order`` (N, R): number of the last read, -1 for none.
     * ``belief`` (N, W): :class:`Belief`; ``verified`` (N, W): read back since; ``excess`` (N, W): effects it knows
       must be undone; ``key`` (N, W): idempotency key in use; ``attempts`` (N, W): calls so far.
     * ``status`` (N, W): :class:`~brownout.faults.Status` of the last call made for the step (0: none); ``answer`` (N,):
@@ -143,11 +145,10 @@ class WorkflowState(WorkflowTables):
     _saved = (
         *LaneCore._saved, "cursor", "token_until", "token_known", "context", "foreign", "messages",
         "questions", "reasoner", "synced_at", "begun", "made", "revoked", "renamed", "version", "snapshot",
-        "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key",
-        "applied_key", "stands_at",
-        "belief", "verified", "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until",
-        "flight_status", "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned",
-        "facts", "told", "groups", "scale_level",
+        "read_order", "behind", "served", "planted", "dirt", "visible", "repairable", "lag", "wrong", "known",
+        "applied", "bad", "stray", "key", "applied_key", "stands_at", "belief", "verified", "excess", "attempts",
+        "status", "answer", "failed_at", "retry_at", "flight_until", "flight_status", "flight_retry", "lock_until",
+        "input_at", "hold", "changed", "draft", "needed", "banned", "facts", "told", "groups", "scale_level",
     )  # fmt: skip
 
     def _set_up(self) -> None:
@@ -155,6 +156,7 @@ class WorkflowState(WorkflowTables):
         self._read_scenario(self.spec)
         self._allocate(self.num_lanes)
         self.scale_level = np.full(self.num_lanes, LEVELS)
+        self.started_s = 0.0  # when lane 0's last call reached its service; kept with the timeline
         self.world = WorkflowWorld(self)
         plan, intensity = self._bind_faults(self.services, self.world)
         self._messes = Messes(plan, self.spec.fault_fields(), intensity)
@@ -174,10 +176,9 @@ class WorkflowState(WorkflowTables):
         self.cursor, self.messages, self.questions, self.reasoner, self.groups = (zeros(None, int) for _ in range(5))
         self.foreign, self.begun = zeros(None, bool), zeros(None, bool)
         self.made, self.revoked, self.renamed = zeros(s, int), zeros(s, bool), zeros(s, bool)
-        self.version, self.snapshot, self.read_order, self.planted = (
-            zeros(r, int), zeros(r, int), zeros(r, int), zeros(r, bool),
-        )  # fmt: skip
-        self.dirt, self.known = zeros(f, np.int16), zeros(f, np.int8)
+        self.version, self.snapshot, self.read_order, self.served = (zeros(r, int) for _ in range(4))
+        self.planted, self.behind = zeros(r, bool), zeros(r, bool)
+        self.dirt, self.known, self.lag = zeros(f, np.int16), zeros(f, np.int8), zeros(f, np.int8)
         self.visible, self.repairable, self.wrong = zeros(f, bool), zeros(f, bool), zeros(f, bool)
         self.applied, self.stray, self.key, self.applied_key, self.excess, self.attempts = (
             zeros(w, int) for _ in range(6)
@@ -212,6 +213,7 @@ class WorkflowState(WorkflowTables):
                 cells = Cells.clean(mess.fields, len(rows), world=Episodes(self.episodes.take(rows)))
                 mess.strike(cells, keys[levels == level])
                 self.dirt[rows], self.visible[rows], self.repairable[rows] = cells.dirt, cells.visible, cells.repairable
+                self.lag[rows] = cells.lag
 
     # ---------------------------------------------------------------- faces
 

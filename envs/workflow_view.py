@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..faults import Status
 from ..scenarios.columns import Column
-from .account import ACCOUNT, CAP, MAX_STEPS, account_of, fill_account
+from .account import ACCOUNT, CAP, MAX_STEPS, Logarithms, account_of, fill_account
 from .lanes import I64, Bools
 from .rows import any_of, sum_of
 
@@ -70,6 +70,7 @@ class WorkflowView:
         self._count = np.zeros(core.num_lanes, np.int32)  # fields of the current step by state, packed
         self._progress = np.zeros(core.num_lanes, np.int32)  # steps by belief, packed
         self._by_belief = np.array([0, *(1 << (_BITS * np.arange(4)))], np.int32)
+        self._logarithms = Logarithms(core)
         m = self._memory_s
         self.columns = (
             *ACCOUNT,
@@ -101,6 +102,7 @@ class WorkflowView:
                 for name in ("writes", "keyed", "natural", "compensable", "waits")
             ),
             *(Column(f"{name}.belief", "code", 0.0, 4.0) for name in core.step_names),
+            *self._logarithms.columns,
         )
         self._plain = next(i for i, column in enumerate(self.columns) if column.name.startswith("last."))
 
@@ -126,7 +128,8 @@ class WorkflowView:
         b = a + self._facts.shape[1]
         out[:, self._plain : a] = self._answers.take(of(core.answer), axis=0)
         out[:, a:b] = self._facts.take(cursor, axis=0)
-        out[:, b:] = of(core.belief)[:, :t]
+        out[:, b : b + t] = of(core.belief)[:, :t]
+        self._logarithms.fill(out)
         return out
 
     def _many(self, rows: I64, of: Callable[[NDArray], NDArray], cell: I64) -> NDArray[np.float32]:

@@ -222,7 +222,7 @@ def test_a_profile_that_stands_still_is_noted_and_bad_numbers_refused() -> None:
         two_faults(), profile="production", weeks=2, episodes_per_week=200, steps=256, retrain_steps=256, config=SMALL,
         baseline="null",
     )  # fmt: skip
-    assert "no fault of profile production moves" in study.notes[0]
+    assert "nothing moves with the episode" in study.notes[0]
     assert drift._notes(moving(over=1000), "drift", 100) == (
         "drift goes on for 1,000 episodes, but these weeks are 100",
     )

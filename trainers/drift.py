@@ -188,12 +188,15 @@ def _row(week: int, name: str, records: EpisodeRecords, clusters: Any) -> WeekRo
 
 
 def _notes(scenario: Scenario, profile: str, horizon: int) -> tuple[str, ...]:
-    """Say so when nothing moves, or no longer moves in the last weeks."""
+    """Say so when nothing moves, or goes on moving after the last week."""
     leaves = [leaf for fault in fault_plan(scenario, profile)[0].faults for leaf in fault.trigger.leaves()]
-    ends = [leaf.over for leaf in leaves if isinstance(leaf, Drift)]
+    ends = [leaf.over for leaf in leaves if isinstance(leaf, Drift)] + scenario.moves_over
     by_state = any(isinstance(leaf, When) and "episode" in leaf.parsed.names() for leaf in leaves)
     if not ends and not by_state:
-        return (f"no fault of profile {profile} moves with the episode: write drift(start, end, over=N) in a trigger",)
+        return (
+            f"nothing moves with the episode: write drift(start, end, over=N) in a trigger of profile {profile}, or "
+            "give a mix of tasks or a decision a `drift`",
+        )
     if ends and max(ends) > horizon:
         return (f"drift goes on for {max(ends):,} episodes, but these weeks are {horizon:,}",)
     return ()
