@@ -106,7 +106,7 @@ class HiddenTruth:
         """The fields that are wrong on their server, and the id of the fault that spoilt each."""
         core = self.core
         mess = core._messes.at(int(core.scale_level[lane]))
-        ids = () if mess is None else mess.fault_ids
+        ids: tuple[str, ...] = () if mess is None else mess.fault_ids
         dirt = zip(core.field_names, core.dirt[lane].tolist(), strict=True)
         return {field: ids[code - 1] for field, code in dirt if code}
 
