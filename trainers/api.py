@@ -86,13 +86,15 @@ class Task:
         return make_core(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
 
 
-def study_config(scenario: Scenario, imitate: str | Path | None = None) -> PPOConfig:
-    """Hyper-parameters of a study that is given none: in a workflow without a teacher those that explore for long.
+def study_config(scenario: Scenario) -> PPOConfig:
+    """Hyper-parameters of a study of trainings that is given none.
 
-    With the others PPO settles for handing over there, and trainings that all do the same say nothing of faults.
+    In a workflow PPO alone settles for handing over, and trainings that all do the same say nothing of faults. So there
+    they begin with what a rule does that knows of no fault in particular, and then explore for long.
     """
-    alone = not imitate and isinstance(scenario, WorkflowScenario)
-    return PPOConfig(entropy=0.3, entropy_end=0.02) if alone else PPOConfig()
+    if not isinstance(scenario, WorkflowScenario):
+        return PPOConfig()
+    return PPOConfig(imitate="always-verify", imitate_weight="0", entropy=0.05, entropy_end=0.0)
 
 
 def configure(

@@ -97,8 +97,7 @@ def drift_study(
     """Train on week 0, then compare keeping that policy with training it further on the weeks just past.
 
     Before week ``w`` the retrained policy sees the conditions of the weeks ``w - recent`` to ``w - 1``. It starts from
-    its predecessor, without a teacher, explores as little as the first training did at its end, and takes its
-    predecessor's place only if it is better on training episodes of these weeks.
+    its predecessor, without a teacher, and takes its place only if it is better on training episodes of these weeks.
 
     Args:
         scenario: built-in name, path, mapping or scenario.
@@ -127,9 +126,9 @@ def drift_study(
             raise PolicyError(f"{name}: got {value}; allowed: {least} or more")
     loaded = load_scenario(scenario)
     n = episodes_per_week
-    chosen_config = config or study_config(loaded, imitate)
+    chosen_config = config or study_config(loaded)
     base = configure(chosen_config, steps=steps, seed=seed, curriculum=curriculum, imitate=imitate)
-    again = replace(base, steps=retrain_steps, entropy=base.entropy * base.entropy_end, entropy_end=1.0, imitate="")
+    again = replace(base, steps=retrain_steps, imitate="")  # its predecessor is all the teacher it needs
     say = progress or (lambda text: None)
     task = Task(loaded, profile)
     arena = Task(loaded, profile, split="eval").core(min(LANES, n))
