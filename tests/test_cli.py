@@ -291,7 +291,9 @@ def test_a_rollout_tells_which_faults_struck_only_when_asked(capsys: pytest.Capt
     common = ["rollout", "support-desk", "-p", "baseline:race-all", "--intensity", "4", "--seed", "1"]
     quiet, told = strict(run(capsys, *common, "--json")), strict(run(capsys, *common, "--json", "--show-faults"))
     assert "injections" not in quiet
+    assert "spoilt" not in quiet
     assert told["injections"]
+    assert told.pop("spoilt") == {}
     assert {**told, "injections": None} == {**quiet, "injections": None}
     text = run(capsys, *common, "--show-faults")
     assert f"{told['injections'][0]['fault']} on {told['injections'][0]['service']}" in text
