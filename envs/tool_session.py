@@ -148,18 +148,18 @@ class Exchange:
     def _record(self, kind: str, request: dict[str, Any], work: Callable[[], Reply]) -> Response:
         """Make a request, account for it and write it down."""
         server = self.server
+        if server.over:
+            return server.gone()
         try:
-            over = server.over
             response = server.handle(work)
-            if not over:
-                self.account()
+            self.account()
         except Exception as error:  # a fault of a third party, or of the simulation: never the agent's
             self.error = f"{type(error).__name__}: {error}"
             server.core.terminated[0] = True
             server.core.components[:], server.core.reward[:] = 0.0, 0.0
             self.account()
             server.core.outcome[0] = server.core.outcome_names.index("harness_error")
-            response = Response(410, server.clerk.headers(server.office.number, 0.0), server.clerk.error(410), 0.0)
+            response = server.gone()
         self._write({"kind": kind, **request, "response": response.to_dict()})
         return response
 
