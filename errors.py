@@ -37,3 +37,7 @@ class PolicyError(BrownoutError, ValueError):
 
 class WorkerError(BrownoutError, RuntimeError):
     """A worker crashed, hung or could not be replaced; what was done so far is kept."""
+
+
+class EpisodeError(BrownoutError, RuntimeError):
+    """An episode of tools is still open, or cannot be made again as it was recorded."""

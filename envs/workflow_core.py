@@ -59,7 +59,7 @@ FETCH, VERIFY, COMPENSATE, DISPATCH, WAIT, NOTHING = (
 )
 
 
-class _Arguments:
+class Arguments:
     """What is wrong with the arguments of calls that carry out a step, ``(n,)`` each.
 
     ``slip``: the reasoner's own; ``stale``: a write against a version that has moved on; ``broken``: a format check
@@ -151,14 +151,18 @@ class WorkflowCore(WorkflowLearning):
                 if counts[code]:
                     rows = self.all_lanes if counts[code] == n else (kind == code).nonzero()[0]
                     self._act(Kind(code), rows)
+        self._account(clock, spend)
+        self._move_cursor()
+        self._allowed = self.view.legal(None)
+
+    def _account(self, clock: F64, spend: F64) -> None:
+        """Enter the time and the money that have gone since ``clock`` and ``spend``."""
         np.subtract(self.spend, spend, out=self.components[:, COST_USD])
         np.subtract(self.clock, clock, out=self.components[:, LATENCY_S])
         if not self.ends_on_deadline:
             deadline = self.preferences["deadline_s"]
             late = np.maximum(self.clock - deadline, 0.0) - np.maximum(clock - deadline, 0.0)
             self.components[:, LATE_S] = late
-        self._move_cursor()
-        self._allowed = self.view.legal(None)
 
     def _truncate(self, lanes: I64) -> None:
         self.components[lanes, SAFETY] = self.standing(lanes)
@@ -214,7 +218,7 @@ class WorkflowCore(WorkflowLearning):
         work = writer.nonzero()[0]
         args = None
         if work.size:
-            args = _Arguments(self, rows[work], step[work], writer[work], load[work], u[work])
+            args = self._arguments(rows[work], step[work], writer[work], load[work], u[work])
             self._admit_work(args, calls, work, refusal, retry)
         self._admit(rows, kind, step, calls, refusal, retry)
         if args is not None:
@@ -231,6 +235,10 @@ class WorkflowCore(WorkflowLearning):
         if self._tells(rows):
             self.started_s = float(calls.started_s[0])
             self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
+
+    def _arguments(self, rows: I64, step: I64, writer: I64, load: F64, u: F64) -> Arguments:
+        """What is wrong with the arguments of calls that carry out a step."""
+        return Arguments(self, rows, step, writer, load, u)
 
     def _step_of(self, rows: I64, kind: I64) -> I64:
         """The step that each call is about: the current one, unless something is to be read back or undone."""
@@ -264,7 +272,7 @@ class WorkflowCore(WorkflowLearning):
             count[busy] = sum_of(flying[busy] & same)
         return count
 
-    def _admit_work(self, args: _Arguments, calls: Calls, work: I64, refusal: NDArray[np.int8], retry: F64) -> None:
+    def _admit_work(self, args: Arguments, calls: Calls, work: I64, refusal: NDArray[np.int8], retry: F64) -> None:
         """Refuse to carry out a step: by its arguments, a draft in the way, a lock."""
         start = calls.started_s[work]
         strict = args.luck < self.strict.take(calls.service[work])
@@ -305,7 +313,7 @@ class WorkflowCore(WorkflowLearning):
 
     # ---------------------------------------------------------------- effects on the server
 
-    def _carry_out(self, args: _Arguments, calls: Calls, work: I64, key: I64, luck: F64) -> F64:
+    def _carry_out(self, args: Arguments, calls: Calls, work: I64, key: I64, luck: F64) -> F64:
         """Do on the server what the calls ask for; returns the seconds until an approval, 0 for none."""
         wait = np.zeros(len(work))
         chosen = calls.applied[work].nonzero()[0]
