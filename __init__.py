@@ -14,6 +14,8 @@ from . import envs as envs  # registers the environments
 if TYPE_CHECKING:
     from .envs.tools import EpisodeResult, ToolEpisode, ToolSession
     from .envs.trace import trace_digest
+    from .envs.wrap import wrap
+    from .envs.wrap_types import ToolError, WrapTool
     from .faults import CallEffect, Status, register_fault
     from .rewards import register_reward
     from .scenarios import Scenario, load_scenario
@@ -27,7 +29,9 @@ __all__ = [
     "Scenario",
     "Status",
     "ToolEpisode",
+    "ToolError",
     "ToolSession",
+    "WrapTool",
     "__version__",
     "evaluate",
     "evaluate_frontier",
@@ -37,6 +41,7 @@ __all__ = [
     "register_reward",
     "trace_digest",
     "train",
+    "wrap",
 ]
 
 # Where each public name lives; keep in step with the imports for type checkers above.
@@ -46,7 +51,9 @@ _HOMES = {
     "Scenario": ".scenarios",
     "Status": ".faults",
     "ToolEpisode": ".envs.tools",
+    "ToolError": ".envs.wrap_types",
     "ToolSession": ".envs.tools",
+    "WrapTool": ".envs.wrap_types",
     "evaluate": ".trainers",
     "evaluate_frontier": ".trainers",
     "load_policy": ".trainers",
@@ -55,6 +62,7 @@ _HOMES = {
     "register_reward": ".rewards",
     "trace_digest": ".envs.trace",
     "train": ".trainers",
+    "wrap": ".envs.wrap",
 }
 
 

@@ -311,7 +311,7 @@ def _side(spec: WorkflowScenario) -> list[Operation]:
                      "/requester/messages", {})  # fmt: skip
     ask = _tool("requester.ask", "Ask whoever asked for the work about fields, such as customer_email; at most four "
                 "at a time. They answer few questions.", "POST", "/requester/questions",
-                {"about": ("body", {"type": "string", "description": "argument names, separated by commas"})})  # fmt: skip
+                {"about": ("body", _TEXT | {"description": "argument names, separated by commas"})})  # fmt: skip
     handoff = _tool("handoff", "Hand the work over to a person, and stop.", "POST", "/handoff",
                     {"reason": ("body", _TEXT)}, ("reason",))  # fmt: skip
     finish = _tool("finish", "Report that the work is done, and stop.", "POST", "/finish",

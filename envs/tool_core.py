@@ -15,7 +15,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..faults import Calls, FieldType, Status
+from ..faults import BoundRecordPlan, Calls, FieldType, Status
 from .lanes import F64, I64, Bools
 from .tool_ledger import Entry, Ledger, matches
 from .tool_values import Case, CaseFields, fits, same
@@ -57,6 +57,8 @@ class Done:
         wrong: columns of arguments that are not what they should be.
         reused: whether a key was used again with other arguments.
         foreign: whether the session was in the state of another customer when the call was placed.
+        old_names: whether the service has renamed its fields while the call was under way.
+        struck: the effects that struck it, with their parameters as JSON.
     """
 
     calls: Calls | None = None
@@ -65,6 +67,8 @@ class Done:
     wrong: list[int] = field(default_factory=list)
     reused: bool = False
     foreign: bool = False
+    old_names: bool = False
+    struck: list[tuple[str, str]] = field(default_factory=list)
 
     @property
     def status(self) -> Status:
@@ -155,8 +159,8 @@ class ToolCore(WorkflowCore):
         self._record, self._sent, self._done = record, sent or Sent(), Done()
         self._done.foreign = bool(self.foreign[0])
         self._call(self.all_lanes, np.array([int(kind)]))
-        if self._done.entry is not None and self._done.status is Status.PENDING and not self._done.replayed:
-            self._done.entry.ready_s = float(self.flight_until[0, self._step])
+        if self._done.entry is not None and not self._done.replayed:
+            self._done.entry.ready_s = float(self.stands_at[0, self._step])
         return self._done
 
     def reader(self, record: int) -> int:
@@ -200,12 +204,20 @@ class ToolCore(WorkflowCore):
     def shown(self, column: int, other: int = 0) -> str | None:
         """Return what stands in a field, damage included."""
         version = 0 if other else self.field_version[column]
-        code = int(self.dirt[0, column])
-        if not code or other:
+        code, mess = int(self.dirt[0, column]), self.mess
+        if not code or other or mess is None:
             return self.case(other).clean(column, version)
-        mess = self._messes.at(int(self.scale_level[0]))
-        assert mess is not None
         return self.case().damaged(column, version, code, mess)
+
+    @property
+    def mess(self) -> BoundRecordPlan | None:
+        """The faults on records, None if there are none."""
+        return self._messes.at(int(self.scale_level[0]))
+
+    def requester_knows(self) -> Bools:
+        """Fields whose value the requester knows, ``(F,)``."""
+        assert self.spec.requester is not None
+        return self._field_draws(self._knows[0], self.all_lanes)[0] < self.spec.requester.knows
 
     def amiss(self, step: int, values: dict[int, Any]) -> list[int]:
         """Return the columns of arguments that are not what they should be."""
@@ -221,8 +233,10 @@ class ToolCore(WorkflowCore):
         return np.array([self._record])
 
     def _arguments(self, rows: I64, step: I64, writer: I64, load: F64, u: F64) -> Any:
-        self._notice()
         sent, done, place = self._sent, self._done, int(step[0])
+        drifted = len(self.drifted)
+        self._notice()
+        done.old_names = len(self.drifted) > drifted
         done.wrong = self.amiss(place, sent.values)
         facts = self.case_fields.facts
         broken = any(
@@ -235,7 +249,7 @@ class ToolCore(WorkflowCore):
         entry = self.ledger.under(place, sent.key) if self.keyed[place] else None
         done.reused = entry is not None and _texts(entry.values) != _texts(sent.values)
         luck = u[:, 5]
-        if done.reused or sent.old_names:
+        if done.reused or sent.old_names or done.old_names:
             return _Args(rows, step, luck - 1.0, False, True)
         if sent.outdated:
             return _Args(rows, step, luck - 1.0, True, False)
@@ -297,6 +311,7 @@ class ToolCore(WorkflowCore):
         self.applied[0, step] = count
         self.bad[0, step] = AS_HELD if wrong else 0
         self.stray[0, step] = stray
+        self.stands_at[0, step] *= count > 0
 
     # ---------------------------------------------------------------- what faults have done
 

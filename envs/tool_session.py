@@ -12,7 +12,8 @@ from urllib.parse import parse_qsl, unquote, urlsplit
 from weakref import WeakKeyDictionary
 
 from .tool_api import HEADERS, Operation, Response, Tool
-from .tool_server import Refusal, Reply, ToolServer
+from .tool_office import Refusal, Reply
+from .tool_server import ToolServer
 
 _LARGEST_BODY = 1 << 20
 
@@ -27,7 +28,7 @@ class Exchange:
 
     def __init__(self, server: ToolServer, header: str) -> None:
         self.server = server
-        self.token: str | None = server.first_token
+        self.token: str | None = server.office.first_token
         self.events: list[dict[str, Any]] = []
         self.error: str | None = None
         self._hash = hashlib.sha256(header.encode())
@@ -101,8 +102,8 @@ class Exchange:
         def operation() -> None:
             core.pass_time(latency, cost)
 
-        core.perform(operation)
         core.steps -= 1  # thinking is no request
+        core.perform(operation)
         self.account()
         self._write({"kind": "usage", "cost_usd": cost, "latency_s": latency})
 
@@ -158,7 +159,7 @@ class Exchange:
             server.core.components[:], server.core.reward[:] = 0.0, 0.0
             self.account()
             server.core.outcome[0] = server.core.outcome_names.index("harness_error")
-            response = Response(410, server.clerk.headers(server.number, 0.0), server.clerk.error(410), 0.0)
+            response = Response(410, server.clerk.headers(server.office.number, 0.0), server.clerk.error(410), 0.0)
         self._write({"kind": kind, **request, "response": response.to_dict()})
         return response
 

@@ -218,7 +218,7 @@ class ToolEpisode:
             components=parts,
             cost_usd=float(core.spend[0]),
             latency_s=float(core.clock[0]),
-            calls=self._server.number,
+            calls=self._server.office.number,
             wrong_effects=standing - twice,
             duplicate_effects=twice,
             handed_over_right=parts["handoff"] > 0.0,
@@ -275,7 +275,7 @@ class ToolEpisode:
         self._components += self._core.components[0]
         self._utility += float(self._core.reward[0])
         size = 0 if self._core.plan is None else len(self._core.plan.log)
-        self._calls_of += [self._server.number] * (size - len(self._calls_of))
+        self._calls_of += [self._server.office.number] * (size - len(self._calls_of))
 
     def _task(self) -> dict[str, Any]:
         core, case, spec = self._core, self._core.case(), self._core.spec
@@ -297,7 +297,7 @@ class ToolEpisode:
             **ids,
             "details": details,
             "procedure": [self._describe(name) for name in spec.steps],
-            "access_token": self._server.first_token,
+            "access_token": self._server.office.first_token,
             "expires_in": int(spec.token.ttl_s),
             "deadline_s": float(core.preferences["deadline_s"][0]),
             "budget_usd": float(core.preferences["budget_usd"][0]),
@@ -321,7 +321,7 @@ class ToolEpisode:
     def _injections(self) -> Iterable[dict[str, Any]]:
         core = self._core
         for column in np.flatnonzero(core.dirt[0]).tolist():
-            mess = core._messes.at(int(core.scale_level[0]))
+            mess = core.mess
             assert mess is not None
             code = int(core.dirt[0, column]) - 1
             record, _, field = core.field_names[column].partition(".")
