@@ -36,9 +36,14 @@ def service(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Service]:
         yield made
 
 
+def client_of(service: Service) -> Any:
+    """A client of the control address that has the secret."""
+    return httpx.Client(base_url=service.control_url, headers=PAID, verify=False)
+
+
 @pytest.fixture
 def control(service: Service) -> Iterator[Any]:
-    with httpx.Client(base_url=service.control_url, headers=PAID, verify=False) as client:
+    with client_of(service) as client:
         yield client
 
 
@@ -153,7 +158,7 @@ def test_bad_bodies_and_queries(control: Any) -> None:
 
 def test_open_episodes_are_limited(tmp_path: Path) -> None:
     limits = {"secret": SECRET, "open_episodes": 2}
-    with serving(tmp_path, **limits) as small, httpx.Client(base_url=small.control_url, headers=PAID, verify=False) as control:
+    with serving(tmp_path, **limits) as small, client_of(small) as control:
         told = [opened(control), opened(control)]
         answer = control.post("/episodes", json={})
         assert (answer.status_code, answer.headers["Retry-After"]) == (429, "5")
@@ -163,13 +168,13 @@ def test_open_episodes_are_limited(tmp_path: Path) -> None:
 
 
 def test_an_unused_episode_is_closed_and_recorded(tmp_path: Path) -> None:
-    limits = {"secret": SECRET, "idle_s": 1.0, "count_idle": False}
-    with serving(tmp_path, **limits) as brief, httpx.Client(base_url=brief.control_url, headers=PAID, verify=False) as control:
+    limits = {"secret": SECRET, "idle_s": 0.6, "count_idle": False}
+    with serving(tmp_path, **limits) as brief, client_of(brief) as control:
         told = opened(control)
-        for _ in range(8):  # twice the limit, in use
-            time.sleep(0.25)
+        for _ in range(4):  # twice the limit, in use
+            time.sleep(0.3)
             assert requests.get(f"{told['base_url']}/nothing").status_code == 404
-        time.sleep(2.0)
+        time.sleep(1.5)
         shown = control.get(f"/episodes/{told['id']}").json()
         assert (shown["state"], shown["by"]) == ("closed", "idle")
 
@@ -200,7 +205,9 @@ def test_control_needs_its_secret(service: Service, control: Any, method: str, p
         assert answer.status_code == 401, headers
         assert answer.headers["WWW-Authenticate"] == "Bearer"
         assert SECRET not in answer.text
-    query = requests.request(method, service.control_url + path.format(id=key), params={"secret": SECRET, "token": SECRET})
+    query = requests.request(
+        method, service.control_url + path.format(id=key), params={"secret": SECRET, "token": SECRET}
+    )
     assert query.status_code == 401
     assert control.get(f"/episodes/{key}").json()["state"] == "open", "nothing happened"
 
