@@ -20,11 +20,11 @@ from ..errors import ArtefactError, StressError
 from ..scenarios.loading import load_scenario, scenario_data
 from ..scenarios.schema import Scenario
 from .artefact import read_json, write_text
-from .run_folder import SCENARIO
 from .stress_report import REPORT_FILE
 from .stress_rows import ROWS_FILE, EpisodeRow, Key, read_rows
 
 CONFIG_FILE: Final = "config.json"
+SCENARIO_FILE: Final = "scenario.yaml"
 REQUESTS_FILE: Final = "requests.jsonl"
 LOG_FILE: Final = "agent.log"
 _FREE: Final = ("scenario_file", "evalset_file")  # may differ between the parts of a resumed run
@@ -40,7 +40,7 @@ def keep_scenario(folder: Path, scenario: Scenario) -> None:
     where = None if scenario.path is None else str(scenario.path.absolute())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / SCENARIO, f"# from {json.dumps(where)}\n{text}")
+        write_text(folder / SCENARIO_FILE, f"# from {json.dumps(where)}\n{text}")
     except OSError as error:
         raise ArtefactError(f"{folder}: cannot write the run folder: {error}") from error
 
@@ -52,7 +52,7 @@ def load_kept_scenario(folder: Path) -> Scenario:
         ArtefactError: there is none.
         ScenarioError: it is not valid.
     """
-    path = folder / SCENARIO
+    path = folder / SCENARIO_FILE
     try:
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         origin = json.loads(first.removeprefix("# from "))
