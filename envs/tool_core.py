@@ -56,7 +56,7 @@ class Done:
         replayed: whether the effect had been made before under the same key.
         wrong: columns of arguments that are not what they should be.
         reused: whether a key was used again with other arguments.
-        foreign: whether the session was in the state of another customer when the call was placed.
+        foreign: whether the session is in the state of another customer.
         old_names: whether the service has renamed its fields while the call was under way.
         struck: the effects that struck it, with their parameters as JSON.
     """
@@ -118,6 +118,8 @@ class ToolCore(WorkflowCore):
         """Per record the step and the values that somebody smuggled into it."""
         self.interruptions = 0
         """How often the connection broke and the server forgot the session."""
+        self.worked = False
+        """Whether the last call was done on its server."""
         self._ids = 0
         self._noted = self._note()
         self._notice()
@@ -157,8 +159,8 @@ class ToolCore(WorkflowCore):
         """
         self._step = self.reader(record) if step is None else step
         self._record, self._sent, self._done = record, sent or Sent(), Done()
-        self._done.foreign = bool(self.foreign[0])
         self._call(self.all_lanes, np.array([int(kind)]))
+        self._done.foreign = bool(self.foreign[0])
         if self._done.entry is not None and not self._done.replayed:
             self._done.entry.ready_s = float(self.stands_at[0, self._step])
         return self._done
@@ -288,6 +290,7 @@ class ToolCore(WorkflowCore):
 
     def _learn(self, rows: I64, kind: I64, step: I64, record: I64, calls: Calls, keeps: Bools, luck: F64) -> None:
         self._done.calls = calls
+        self.worked = bool(calls.applied[0])
         super()._learn(rows, kind, step, record, calls, keeps, luck)
 
     # ---------------------------------------------------------------- effects

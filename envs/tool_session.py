@@ -151,9 +151,7 @@ class Exchange:
         server = self.server
         if server.over:
             self.watch({"kind": "after"})
-            return Response(
-                410, server.clerk.headers(server.office.number, server.office.now), server.clerk.error(410), 0.0
-            )
+            return server.gone()
         try:
             response = server.handle(work)
             self.account()
@@ -163,7 +161,7 @@ class Exchange:
             server.core.components[:], server.core.reward[:] = 0.0, 0.0
             self.account()
             server.core.outcome[0] = server.core.outcome_names.index("harness_error")
-            response = Response(410, server.clerk.headers(server.office.number, 0.0), server.clerk.error(410), 0.0)
+            response = server.gone()
         self._write({"kind": kind, **request, "response": response.to_dict()})
         return response
 

@@ -161,7 +161,7 @@ class ToolEpisode:
             self._exchange.watch = lambda event: self._heed(watch(event))
         self._components = np.zeros(len(COMPONENT_NAMES))
         self._utility = 0.0
-        self._calls_of: list[int] = []
+        self._struck: list[tuple[int, bool]] = []
         self.session = ToolSession(self._exchange, self._task())
 
     @property
@@ -284,7 +284,7 @@ class ToolEpisode:
         self._components += self._core.components[0]
         self._utility += float(self._core.reward[0])
         size = 0 if self._core.plan is None else len(self._core.plan.log)
-        self._calls_of += [self._server.office.number] * (size - len(self._calls_of))
+        self._struck += [(self._server.office.number, self._core.worked)] * (size - len(self._struck))
 
     def _task(self) -> dict[str, Any]:
         core, case, spec = self._core, self._core.case(), self._core.spec
@@ -339,11 +339,11 @@ class ToolEpisode:
                    "field": f"{record}.{field}"}  # fmt: skip
         if core.plan is None:
             return
-        for call, row in zip(self._calls_of, core.plan.log.rows(), strict=True):
+        for (call, worked), row in zip(self._struck, core.plan.log.rows(), strict=True):
             effect = str(row["effect"])
             yield {"effect": effect, "id": str(row["fault"]), "family": lookup(effect).category,
                    "time_s": float(row["time_s"]), "call": call, "service": str(row["service"]),
-                   "before": str(row["phase"]) == "before"}  # fmt: skip
+                   "before": not worked or str(row["phase"]) == "before"}  # fmt: skip
 
     def _timeline(self, injections: tuple[dict[str, Any], ...]) -> Iterable[str]:
         for injection in injections:
