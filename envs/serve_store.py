@@ -25,7 +25,7 @@ LISTED: Final = ("scenario", "seed", "profile", "intensity", "split", "episode",
 GONE: Final = Response(
     status=410,
     headers={"Content-Type": "application/json"},
-    text='{"error": "gone", "message": "this session has ended"}',
+    text='{"error": {"code": "gone", "message": "This session has ended."}}',
     elapsed_s=0.0,
     failure=None,
 )
