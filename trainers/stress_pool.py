@@ -20,7 +20,7 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ..errors import AgentError, WorkerError
+from ..errors import AgentError, StressError
 from .ray_session import worker_env
 from .stress_play import Job
 
@@ -104,7 +104,7 @@ class Pool:
 
         Raises:
             AgentError: it cannot.
-            WorkerError: no worker came up.
+            StressError: no worker came up.
         """
         try:
             while not any(worker.ready for worker in self._workers):
@@ -136,7 +136,7 @@ class Pool:
             stop: once true no further job is taken; those that run are let finish.
 
         Raises:
-            WorkerError: workers do not come up again.
+            StressError: workers do not come up again.
         """
         exhausted = False
         while True:
@@ -240,7 +240,7 @@ class Pool:
 
     def _check_starts(self) -> None:
         if self._failed >= STARTS:
-            raise WorkerError(f"{self._failed} worker processes in a row did not start; {self._said()}")
+            raise StressError(f"{self._failed} worker processes in a row did not start; {self._said()}")
 
     def _said(self) -> str:
         with suppress(OSError):
