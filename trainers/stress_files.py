@@ -95,7 +95,8 @@ def clear(folder: Path, overwrite: bool) -> None:
     Raises:
         StressError: there is a run already, and it may not be overwritten.
     """
-    if (folder / ROWS_FILE).exists() and not overwrite:
+    rows = folder / ROWS_FILE
+    if rows.exists() and rows.stat().st_size and not overwrite:
         raise StressError(
             f"{folder}: there is a run in it; allowed: --resume to complete it, --overwrite to replace it, or "
             "another --out"
