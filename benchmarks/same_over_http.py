@@ -28,8 +28,9 @@ from rich.table import Table
 from brownout.envs.remote_session import HttpSession, McpSession
 from brownout.envs.serve import LocalService, Service
 from brownout.envs.serve_settings import ServeSettings
-from brownout.envs.serve_store import EpisodeRequest, builtin_workflows
+from brownout.envs.serve_store import EpisodeRequest, Workflows
 from brownout.envs.tools import EpisodeResult
+from brownout.scenarios import load_scenario
 
 AGENTS = Path(__file__).resolve().parents[1] / "examples" / "agents"
 FACES = ("python", "http", "mcp")
@@ -62,7 +63,8 @@ def play(local: LocalService, face: str, agent: Agent, request: EpisodeRequest) 
 
 def requests(count: int) -> list[EpisodeRequest]:
     """As many episodes, over all workflows and profiles."""
-    places = [(name, profile) for name, scenario in builtin_workflows().items() for profile in scenario.profiles]
+    known = {name: load_scenario(name) for name in Workflows().names()}
+    places = [(name, profile) for name, scenario in known.items() for profile in scenario.profiles]
     return [EpisodeRequest(name, n, profile) for n, (name, profile) in zip(range(count), cycle(places), strict=False)]
 
 

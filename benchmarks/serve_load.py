@@ -32,8 +32,9 @@ import numpy as np
 from rich.console import Console
 from rich.table import Table
 
-from brownout.envs.serve_store import EpisodeRequest, builtin_workflows
+from brownout.envs.serve_store import EpisodeRequest
 from brownout.envs.tools import ToolEpisode
+from brownout.scenarios import load_scenario
 
 SCENARIO, PROFILE = "refund", "hostile"
 Request = tuple[str, str, dict[str, str], str | None]
@@ -341,7 +342,7 @@ def main() -> int:
 
 def compared(load: Load, rows: list[dict[str, Any]]) -> dict[str, int]:
     """Count the episodes that were recorded as they would have been played in this process."""
-    scenario = builtin_workflows()[SCENARIO]
+    scenario = load_scenario(SCENARIO)
     closed = {row["id"]: row["result"] for row in rows if row["kind"] == "closed"}
     opened = sum(row["kind"] == "opened" for row in rows)
     digests = bytes_ = 0

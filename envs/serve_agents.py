@@ -14,8 +14,17 @@ from .mcp_face import answer_mcp
 from .serve_listener import EXTENSION
 from .serve_openapi import episode_document
 from .serve_store import GONE, EpisodeStore, Held
-from .serve_wire import BodyError, ClientGoneError, Receive, Send, answer_json, deliver, joined_headers, read_body, refusal
-
+from .serve_wire import (
+    BodyError,
+    ClientGoneError,
+    Receive,
+    Send,
+    answer_json,
+    deliver,
+    joined_headers,
+    read_body,
+    refusal,
+)
 
 
 class AgentsApp:

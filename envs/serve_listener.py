@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import math
 import socket
 import struct
 from collections.abc import Iterator
@@ -58,10 +59,18 @@ class _Protocol(H11Protocol):
                 await answer_json(send, 431, refusal(431), close=True)
                 return
             scope["extensions"] = extensions
-            await app(scope, receive, send)
+            try:
+                await app(scope, receive, send)
+            except asyncio.CancelledError:  # the service stops and the grace is over; no answer is better than a 500
+                transport.abort()
 
         self.app = with_connection
         self._first_request = self.loop.call_later(self.config.timeout_keep_alive, self._give_up)
+
+    def shutdown(self) -> None:
+        super().shutdown()
+        # What still waits by then waits for simulated time, which nobody needs any more.
+        self.loop.call_later(max((self.config.timeout_graceful_shutdown or 1) - 1, 0), self.transport.close)
 
     def _give_up(self) -> None:
         if self.cycle is None:
@@ -97,8 +106,8 @@ def make_listener(app: Any, settings: ServeSettings) -> Listener:
         backlog=max(settings.connections, 128),
         limit_concurrency=settings.connections + 1,
         h11_max_incomplete_event_size=settings.header_bytes,
-        timeout_keep_alive=int(max(settings.receive_s, 1)),
-        timeout_graceful_shutdown=int(max(settings.shutdown_s, 1)),
+        timeout_keep_alive=math.ceil(settings.receive_s),
+        timeout_graceful_shutdown=math.ceil(settings.shutdown_s) + 1,
     )
     return Listener(config)
 

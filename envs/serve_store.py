@@ -85,7 +85,7 @@ class EpisodeStore:
     ) -> None:
         self.settings = settings
         self.counts = {"requests": 0, "refused": 0, "harness_errors": 0}
-        self._scenarios = builtin_workflows() | dict(scenarios or {})
+        self.workflows = Workflows(scenarios)
         self._journal = Journal(folder)
         self._open: dict[str, Held] = {}
         self._closed: dict[str, Place] = {}
@@ -120,11 +120,6 @@ class EpisodeStore:
         """Episodes recorded as finished."""
         return len(self._closed)
 
-    @property
-    def scenarios(self) -> list[str]:
-        """Names of the workflows that may be asked for."""
-        return sorted(self._scenarios)
-
     def make(self, request: EpisodeRequest) -> ToolEpisode:
         """Build an episode.
 
@@ -132,11 +127,11 @@ class EpisodeStore:
             ScenarioError: the workflow is not one of this service's.
             BrownoutError: another value is not valid.
         """
-        # Files are never read by name: whoever holds the control secret may open episodes, not the disk.
-        if request.scenario not in self._scenarios:
-            raise ScenarioError(f"scenario: got {request.scenario!r}; allowed: {', '.join(self.scenarios)}")
-        arguments = asdict(request)
-        return ToolEpisode(self._scenarios[arguments.pop("scenario")], **arguments)
+        scenario = self.workflows.get(request.scenario)
+        if scenario is None:
+            allowed = ", ".join(self.workflows.names())
+            raise ScenarioError(f"scenario: got {request.scenario!r}; allowed: {allowed}")
+        return ToolEpisode(**{**asdict(request), "scenario": scenario})
 
     def open(self, request: EpisodeRequest) -> Held:
         """Open an episode and record it.
@@ -165,7 +160,7 @@ class EpisodeStore:
 
     def _rebuild(self, held: Held) -> None:
         events = [self._journal.read(place)["event"] for place in held.events]
-        known = self._scenarios.get(held.header["scenario"])  # loaded already; another one's hash is refused
+        known = self.workflows.get(str(held.header["scenario"]))  # loaded already; another one's hash is refused
         header = held.header | ({"scenario": known} if known is not None else {})
         try:
             held.episode = ToolEpisode.replay(header, events)
@@ -317,7 +312,26 @@ class EpisodeStore:
         self._journal.close()
 
 
-def builtin_workflows() -> dict[str, Scenario]:
-    """The built-in scenarios that are workflows, by name."""
-    loaded = {name: load_scenario(name) for name in builtin_scenarios()}
-    return {name: scenario for name, scenario in loaded.items() if scenario.env == "workflow"}
+class Workflows:
+    """The workflows of a service, each loaded when it is first asked for.
+
+    Args:
+        further: workflows by name, beside the built-in ones.
+    """
+
+    def __init__(self, further: Mapping[str, Scenario] | None = None) -> None:
+        self._loaded = dict(further or {})
+        self._names = {*builtin_scenarios(), *self._loaded}
+
+    def get(self, name: str) -> Scenario | None:
+        """The workflow of this name, None if there is none. Files are never read by name."""
+        if name not in self._names:
+            return None
+        if name not in self._loaded:
+            self._loaded[name] = load_scenario(name)
+        found = self._loaded[name]
+        return found if found.env == "workflow" else None
+
+    def names(self) -> list[str]:
+        """Names of all of them."""
+        return [name for name in sorted(self._names) if self.get(name) is not None]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import importlib.util
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +18,7 @@ from brownout.envs.tools import ToolEpisode
 pytest.importorskip("mcp")
 pytest.importorskip("httpx")
 
-from brownout.envs.remote_session import HttpSession, McpSession  # noqa: E402
+from brownout.envs.remote_session import HttpSession, McpSession
 
 AGENTS = Path(__file__).resolve().parents[1] / "examples" / "agents"
 CASES = [
@@ -77,19 +78,21 @@ def test_another_request_gives_another_digest(local: LocalService) -> None:
 
 def test_a_remote_session_tells_what_a_session_tells(local: LocalService) -> None:
     episode = local.service.store.make(EpisodeRequest("refund", 1, "clean"))
-    with local.lent(episode) as base:
-        with HttpSession(base, episode.session.task) as http, McpSession(f"{base}/mcp") as mcp:
-            assert http.task == mcp.task == episode.session.task
-            for tool, over_http, over_mcp in zip(episode.session.tools, http.tools, mcp.tools, strict=True):
-                assert (over_http.name, over_http.method, over_http.path) == (tool.name, tool.method, tool.path)
-                assert over_http.places == tool.places
-                assert over_http.parameters["properties"] == tool.parameters["properties"]
-                assert set(over_http.parameters["required"]) == set(tool.parameters["required"])
-                assert (over_mcp.name, over_mcp.parameters) == (tool.name, tool.parameters)
-            for session in (http, mcp):
-                assert session.call("no.such_tool", x=1).status == 404
-                assert not session.done
-            assert http.call("abort").ok
-            assert http.done
-            assert mcp.call("abort").status == 410
-            assert mcp.done
+    with ExitStack() as stack:
+        base = stack.enter_context(local.lent(episode))
+        http = stack.enter_context(HttpSession(base, episode.session.task))
+        mcp = stack.enter_context(McpSession(f"{base}/mcp"))
+        assert http.task == mcp.task == episode.session.task
+        for tool, over_http, over_mcp in zip(episode.session.tools, http.tools, mcp.tools, strict=True):
+            assert (over_http.name, over_http.method, over_http.path) == (tool.name, tool.method, tool.path)
+            assert over_http.places == tool.places
+            assert over_http.parameters["properties"] == tool.parameters["properties"]
+            assert set(over_http.parameters["required"]) == set(tool.parameters["required"])
+            assert (over_mcp.name, over_mcp.parameters) == (tool.name, tool.parameters)
+        for session in (http, mcp):
+            assert session.call("no.such_tool", x=1).status == 404
+            assert not session.done
+        assert http.call("abort").ok
+        assert http.done
+        assert mcp.call("abort").status == 410
+        assert mcp.done
