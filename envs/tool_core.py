@@ -34,14 +34,14 @@ class Sent:
     Args:
         values: what was sent, by column of the field.
         key: idempotency key, if any.
-        outdated: whether a version was named that is not the present one.
+        outdated: tells, when the call arrives, whether a version was named that is not the present one.
         old_names: whether a name was used that the service no longer knows.
         entry: the effect to take back.
     """
 
     values: dict[int, Any] = field(default_factory=dict)
     key: str | None = None
-    outdated: bool = False
+    outdated: Callable[[], bool] = bool
     old_names: bool = False
     entry: Entry | None = None
 
@@ -56,7 +56,8 @@ class Done:
         replayed: whether the effect had been made before under the same key.
         wrong: columns of arguments that are not what they should be.
         reused: whether a key was used again with other arguments.
-        foreign: whether the session was in the state of another customer when the call was placed.
+        outdated: whether it named a version that is not the present one.
+        foreign: whether the session is in the state of another customer.
         old_names: whether the service has renamed its fields while the call was under way.
         struck: the effects that struck it, with their parameters as JSON.
     """
@@ -66,6 +67,7 @@ class Done:
     replayed: bool = False
     wrong: list[int] = field(default_factory=list)
     reused: bool = False
+    outdated: bool = False
     foreign: bool = False
     old_names: bool = False
     struck: list[tuple[str, str]] = field(default_factory=list)
@@ -118,6 +120,8 @@ class ToolCore(WorkflowCore):
         """Per record the step and the values that somebody smuggled into it."""
         self.interruptions = 0
         """How often the connection broke and the server forgot the session."""
+        self.worked = False
+        """Whether the last call was done on its server."""
         self._ids = 0
         self._noted = self._note()
         self._notice()
@@ -157,8 +161,8 @@ class ToolCore(WorkflowCore):
         """
         self._step = self.reader(record) if step is None else step
         self._record, self._sent, self._done = record, sent or Sent(), Done()
-        self._done.foreign = bool(self.foreign[0])
         self._call(self.all_lanes, np.array([int(kind)]))
+        self._done.foreign = bool(self.foreign[0])
         if self._done.entry is not None and not self._done.replayed:
             self._done.entry.ready_s = float(self.stands_at[0, self._step])
         return self._done
@@ -181,6 +185,7 @@ class ToolCore(WorkflowCore):
 
     def hand_over(self) -> None:
         """Hand the work to a person."""
+        self.worked = True
         self._escalate(self.all_lanes)
 
     def stop(self, kind: Kind) -> None:
@@ -251,7 +256,8 @@ class ToolCore(WorkflowCore):
         luck = u[:, 5]
         if done.reused or sent.old_names or done.old_names:
             return _Args(rows, step, luck - 1.0, False, True)
-        if sent.outdated:
+        done.outdated = sent.outdated()
+        if done.outdated:
             return _Args(rows, step, luck - 1.0, True, False)
         return _Args(rows, step, luck, stale, broken)
 
@@ -288,6 +294,7 @@ class ToolCore(WorkflowCore):
 
     def _learn(self, rows: I64, kind: I64, step: I64, record: I64, calls: Calls, keeps: Bools, luck: F64) -> None:
         self._done.calls = calls
+        self.worked = bool(calls.applied[0])
         super()._learn(rows, kind, step, record, calls, keeps, luck)
 
     # ---------------------------------------------------------------- effects

@@ -169,7 +169,7 @@ class Office:
             text, content = self.clerk.damaged(good, self.number)
             return Reply(status, text, {"Content-Type": content})
         if word in (Status.EMPTY, Status.PARTIAL):
-            return Reply(status, "", {"Content-Length": "0"})
+            return Reply(status, "")
         if word is Status.UNEXPECTED:
             codes = [json.loads(parameters).get("code") for _, parameters in done.struck]
             code = next((int(code) for code in codes if code is not None), 409)

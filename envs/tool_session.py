@@ -33,6 +33,7 @@ class Exchange:
         self.error: str | None = None
         self._hash = hashlib.sha256(header.encode())
         self.account: Callable[[], None] = lambda: None
+        self.watch: Callable[[dict[str, Any]], None] = lambda event: None
 
     @property
     def digest(self) -> str:
@@ -146,20 +147,21 @@ class Exchange:
         return operation, arguments
 
     def _record(self, kind: str, request: dict[str, Any], work: Callable[[], Reply]) -> Response:
-        """Make a request, account for it and write it down."""
+        """Make a request, account for it and write it down; one that comes after the end leaves no trace."""
         server = self.server
+        if server.over:
+            self.watch({"kind": "after"})
+            return server.gone()
         try:
-            over = server.over
             response = server.handle(work)
-            if not over:
-                self.account()
+            self.account()
         except Exception as error:  # a fault of a third party, or of the simulation: never the agent's
             self.error = f"{type(error).__name__}: {error}"
             server.core.terminated[0] = True
             server.core.components[:], server.core.reward[:] = 0.0, 0.0
             self.account()
             server.core.outcome[0] = server.core.outcome_names.index("harness_error")
-            response = Response(410, server.clerk.headers(server.office.number, 0.0), server.clerk.error(410), 0.0)
+            response = server.gone()
         self._write({"kind": kind, **request, "response": response.to_dict()})
         return response
 
@@ -170,6 +172,7 @@ class Exchange:
             {"n": len(self.events) + 1, "clock_s": float(core.clock[0]), "spend_usd": float(core.spend[0]),
              **event, "digest": self.digest}
         )  # fmt: skip
+        self.watch(self.events[-1])
 
     def _take_token(self, response: Response) -> None:
         """Keep a new token as an HTTP client would: if the answer can be read."""

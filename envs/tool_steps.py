@@ -94,7 +94,7 @@ class StepDesk:
         sent.old_names = former != names and sent.values.keys() == set(columns) and bool(details)
         key = arguments.get("idempotency_key")
         sent.key = key[:255] or None if isinstance(key, str) else None
-        sent.outdated = self._outdated(step, arguments.get("if_match"))
+        sent.outdated = lambda: self._outdated(step, arguments.get("if_match"))
         return sent, details
 
     def _outdated(self, step: int, tags: Any) -> bool:
@@ -112,7 +112,7 @@ class StepDesk:
         if done.status is Status.CONFLICT:
             if core.draft[0, step]:
                 return Reply(409, error(409, "An unfinished draft of this request exists in the session."))
-            if sent.outdated:
+            if done.outdated:
                 return Reply(412, error(412))
             return Reply(409, error(409, "The record has been changed since it was read."))
         if done.reused:

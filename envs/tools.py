@@ -7,7 +7,7 @@ the answers written out as services write them and the arguments taken at their 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
 
@@ -113,6 +113,8 @@ class ToolEpisode:
         split: ``train`` or ``eval``: disjoint sets of episodes.
         episode: index of the episode of this seed.
         max_calls: requests after which the episode ends.
+        watch: given every event as it is added to :attr:`events`; it may return an outcome to close the episode with.
+            Of a request after the end it is told as ``{"kind": "after"}``, which is no event.
 
     Raises:
         ScenarioError: if the scenario is no workflow, or profile, intensity or split cannot be used.
@@ -132,6 +134,7 @@ class ToolEpisode:
         split: str = "eval",
         episode: int = 0,
         max_calls: int = 200,
+        watch: Callable[[dict[str, Any]], str | None] | None = None,
     ) -> None:
         from .. import __version__
 
@@ -154,9 +157,11 @@ class ToolEpisode:
         self._server = ToolServer(core)
         self._exchange = Exchange(self._server, f"{__version__} {core.spec.hash} {int(seed)} {int(episode)}")
         self._exchange.account = self._account
+        if watch is not None:
+            self._exchange.watch = lambda event: self._heed(watch(event))
         self._components = np.zeros(len(COMPONENT_NAMES))
         self._utility = 0.0
-        self._calls_of: list[int] = []
+        self._struck: list[tuple[int, bool]] = []
         self.session = ToolSession(self._exchange, self._task())
 
     @property
@@ -270,12 +275,16 @@ class ToolEpisode:
 
     # ---------------------------------------------------------------- parts
 
+    def _heed(self, outcome: str | None) -> None:
+        if outcome is not None:
+            self.close(outcome)
+
     def _account(self) -> None:
         """Add up what the last request cost and gained, and note what struck it."""
         self._components += self._core.components[0]
         self._utility += float(self._core.reward[0])
         size = 0 if self._core.plan is None else len(self._core.plan.log)
-        self._calls_of += [self._server.office.number] * (size - len(self._calls_of))
+        self._struck += [(self._server.office.number, self._core.worked)] * (size - len(self._struck))
 
     def _task(self) -> dict[str, Any]:
         core, case, spec = self._core, self._core.case(), self._core.spec
@@ -330,11 +339,11 @@ class ToolEpisode:
                    "field": f"{record}.{field}"}  # fmt: skip
         if core.plan is None:
             return
-        for call, row in zip(self._calls_of, core.plan.log.rows(), strict=True):
+        for (call, worked), row in zip(self._struck, core.plan.log.rows(), strict=True):
             effect = str(row["effect"])
             yield {"effect": effect, "id": str(row["fault"]), "family": lookup(effect).category,
                    "time_s": float(row["time_s"]), "call": call, "service": str(row["service"]),
-                   "before": str(row["phase"]) == "before"}  # fmt: skip
+                   "before": not worked or str(row["phase"]) == "before"}  # fmt: skip
 
     def _timeline(self, injections: tuple[dict[str, Any], ...]) -> Iterable[str]:
         for injection in injections:

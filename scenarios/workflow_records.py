@@ -103,11 +103,11 @@ def case_schema(name: str, records: Mapping[str, Mapping[str, Any]]) -> RecordSc
     Raises:
         RecordError: if fields do not fit together.
     """
-    fields = {
-        column_name(record, field): _column(record, field, spec, records)
-        for record, own in records.items()
-        for field, spec in own.items()
-    }
+    fields: dict[str, dict[str, Any]] = {}
+    for record, own in records.items():
+        for field, spec in own.items():
+            fields[column_name(record, field)] = _column(record, field, spec, records)
+        fields |= _person(record, own)
     try:
         return RecordSchema.model_validate({"version": 1, "name": "workflow", "kinds": {CASE: {"fields": fields}}})
     except ValidationError as error:
@@ -144,6 +144,21 @@ def _column(record: str, field: str, spec: Any, records: Mapping[str, Mapping[st
         names = [name for name in rs._names_in(column["template"]) if name]
         column["template"] = column["template"].format(**{name: f"{{{path(name)}}}" for name in names})
     return column
+
+
+def _person(record: str, own: Mapping[str, Any]) -> dict[str, dict[str, Any]]:
+    """A person's name and e-mail address that go together, where a record has both as kind words."""
+    name = next((field for field in _PEOPLE if own.get(field) == "text"), None)
+    email = next((field for field, word in own.items() if word == "email"), None)
+    if name is None or email is None or record in _ORGANISATIONS:
+        return {}
+    parts = [column_name(record, f"{name} {part}") for part in ("first", "last")]
+    return {
+        parts[0]: {"type": "faker", "provider": "first_name", "pool": _POOL},
+        parts[1]: {"type": "faker", "provider": "last_name", "pool": _POOL},
+        column_name(record, name): {"type": "text", "template": f"{{{parts[0]}}} {{{parts[1]}}}"},
+        column_name(record, email): {"type": "email", "of": parts},
+    }
 
 
 def _number(prefix: str) -> dict[str, Any]:

@@ -32,6 +32,15 @@ def _service() -> LocalService:
     return local
 
 
+def start() -> None:
+    """Start the service now, so that no episode has to wait for it.
+
+    Raises:
+        MissingExtraError: the extra ``serve`` is not installed.
+    """
+    _service()
+
+
 @contextmanager
 def open_face(face: str, episode: ToolEpisode) -> Iterator[dict[str, str]]:
     """Serve an episode over HTTP and MCP while the context is open; it is not closed at the end.
