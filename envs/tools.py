@@ -7,7 +7,7 @@ the answers written out as services write them and the arguments taken at their 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, Self
@@ -138,6 +138,8 @@ class ToolEpisode:
         split: ``train`` or ``eval``: disjoint sets of episodes.
         episode: index of the episode of this seed.
         max_calls: requests after which the episode ends.
+        watch: given every event as it is added to :attr:`events`; it may return an outcome to close the episode with.
+            Of a request after the end it is told as ``{"kind": "after"}``, which is no event.
 
     Raises:
         ScenarioError: if the scenario is no workflow, or profile, intensity or split cannot be used.
@@ -157,6 +159,7 @@ class ToolEpisode:
         split: str = "eval",
         episode: int = 0,
         max_calls: int = 200,
+        watch: Callable[[dict[str, Any]], str | None] | None = None,
     ) -> None:
         from .. import __version__
 
@@ -181,6 +184,8 @@ class ToolEpisode:
         self._server = ToolServer(core)
         self._exchange = Exchange(self._server, f"{__version__} {core.spec.hash} {int(seed)} {int(episode)}")
         self._account = self._exchange.account = Account(self._server)
+        if watch is not None:
+            self._exchange.watch = lambda event: self._heed(watch(event))
         self.session = ToolSession(self._exchange, self._task())
 
     @property
@@ -293,6 +298,10 @@ class ToolEpisode:
         return episode
 
     # ---------------------------------------------------------------- parts
+
+    def _heed(self, outcome: str | None) -> None:
+        if outcome is not None:
+            self.close(outcome)
 
     def _task(self) -> dict[str, Any]:
         core, case, spec = self._core, self._core.case(), self._core.spec
