@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from typing import Any, Self
+from weakref import ref
 
 import numpy as np
 
@@ -158,7 +159,7 @@ class ToolEpisode:
         self._exchange = Exchange(self._server, f"{__version__} {core.spec.hash} {int(seed)} {int(episode)}")
         self._exchange.account = self._account
         if watch is not None:
-            self._exchange.watch = lambda event: self._heed(watch(event))
+            self._exchange.watch = _heeding(watch, ref(self))
         self._components = np.zeros(len(COMPONENT_NAMES))
         self._utility = 0.0
         self._struck: list[tuple[int, bool]] = []
@@ -275,10 +276,6 @@ class ToolEpisode:
 
     # ---------------------------------------------------------------- parts
 
-    def _heed(self, outcome: str | None) -> None:
-        if outcome is not None:
-            self.close(outcome)
-
     def _account(self) -> None:
         """Add up what the last request cost and gained, and note what struck it."""
         self._components += self._core.components[0]
@@ -365,6 +362,19 @@ class ToolEpisode:
                 yield f"{when}  thinking: {event['latency_s']:.2f} s, ${event['cost_usd']:.4f}"
         clock, spend = float(self._core.clock[0]), float(self._core.spend[0])
         yield f"{clock:9.2f} s  ${spend:8.4f}  {OUTCOMES[int(self._core.outcome[0])]}"
+
+
+def _heeding(
+    watch: Callable[[dict[str, Any]], str | None], episode: ref[ToolEpisode]
+) -> Callable[[dict[str, Any]], None]:
+    """Return ``watch``, with its answer done; the reference is weak, else no episode would ever go."""
+
+    def heed(event: dict[str, Any]) -> None:
+        outcome, found = watch(event), episode()
+        if outcome is not None and found is not None:
+            found.close(outcome)
+
+    return heed
 
 
 def _name_of(spec: WorkflowScenario) -> Any:
