@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, Self
+from weakref import ref
 
 import numpy as np
 
@@ -185,7 +186,7 @@ class ToolEpisode:
         self._exchange = Exchange(self._server, f"{__version__} {core.spec.hash} {int(seed)} {int(episode)}")
         self._account = self._exchange.account = Account(self._server)
         if watch is not None:
-            self._exchange.watch = lambda event: self._heed(watch(event))
+            self._exchange.watch = _heeding(watch, ref(self))
         self.session = ToolSession(self._exchange, self._task())
 
     @property
@@ -299,10 +300,6 @@ class ToolEpisode:
 
     # ---------------------------------------------------------------- parts
 
-    def _heed(self, outcome: str | None) -> None:
-        if outcome is not None:
-            self.close(outcome)
-
     def _task(self) -> dict[str, Any]:
         core, case, spec = self._core, self._core.case(), self._core.spec
         ids = {f"{slug(record)}_id": case.id(record) for record in spec.records}
@@ -388,6 +385,19 @@ class ToolEpisode:
 def _built_in(name: str) -> Scenario:
     """A built-in scenario, read once."""
     return load_scenario(name)
+
+
+def _heeding(
+    watch: Callable[[dict[str, Any]], str | None], episode: ref[ToolEpisode]
+) -> Callable[[dict[str, Any]], None]:
+    """Return ``watch``, with its answer done; the reference is weak, else no episode would ever go."""
+
+    def heed(event: dict[str, Any]) -> None:
+        outcome, found = watch(event), episode()
+        if outcome is not None and found is not None:
+            found.close(outcome)
+
+    return heed
 
 
 def _name_of(spec: WorkflowScenario) -> Any:

@@ -275,9 +275,12 @@ class WorkflowScenario(Scenario):
         """The fields of records that a fault plan can strike, in the order of :attr:`field_names`."""
         return Fields.of(
             FieldFacts(
-                record, field, FieldType.parse(field_word(spec)), pair=kind.partner(field),
+                record,
+                field,
+                FieldType.parse(field_word(spec)),
+                pair=kind.partner(field),
                 stamp=field_word(spec) == "stamp",
-            )  # fmt: skip
+            )
             for record, kind in self.records.items()
             for field, spec in kind.fields.items()
         )
