@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_gate import app as gate_app
 from .cli_options import (
     CurriculumOption,
     EpisodesOption,
@@ -57,6 +58,7 @@ app.add_typer(runs_app)
 app.add_typer(stress_app)
 app.add_typer(robustness_app)
 app.add_typer(records_app)
+app.add_typer(gate_app)
 app.add_typer(report_app)
 app.add_typer(studies_app)
 app.add_typer(serve_app)

@@ -84,6 +84,7 @@ COMMANDS = {
     ("scenarios", "schema"): ["JSON schema"],
     ("faults",): ["--json"],
     ("options",): ["--json"],
+    ("gate",): ["RUN", "--config", "--baseline", "--junit", "--markdown", "could not decide"],
     ("train",): [
         "SCENARIO",
         "--steps",
