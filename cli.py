@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -17,8 +17,11 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_gate import app as gate_app
 from .cli_options import (
+    CurriculumOption,
     EpisodesOption,
+    ImitateOption,
     IntensityOption,
     JsonOption,
     PPOOption,
@@ -26,13 +29,14 @@ from .cli_options import (
     ScenarioArgument,
     SeedOption,
     SetOption,
-    curriculum_options,
     ppo_config,
 )
 from .cli_records import app as records_app
 from .cli_report import app as report_app
 from .cli_robustness import app as robustness_app
 from .cli_runs import app as runs_app
+from .cli_serve import app as serve_app
+from .cli_stress import app as stress_app
 from .cli_studies import app as studies_app
 from .errors import BrownoutError, PolicyError, WorkerError
 
@@ -51,10 +55,13 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
+app.add_typer(stress_app)
 app.add_typer(robustness_app)
 app.add_typer(records_app)
+app.add_typer(gate_app)
 app.add_typer(report_app)
 app.add_typer(studies_app)
+app.add_typer(serve_app)
 out = Console()
 err = Console(stderr=True)
 
@@ -188,16 +195,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
     overrides: SetOption = None,
     option: PPOOption = None,
-    curriculum: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--curriculum", metavar="NAME=SCHEDULE", help="Say fault_share=0:1@0.5, replay=0.3, or a YAML file."
-        ),
-    ] = None,
-    imitate: Annotated[
-        str | None,
-        typer.Option(metavar="TEACHER", help="First imitate a baseline, or the policy in a folder, e.g. playbook."),
-    ] = None,
+    curriculum: CurriculumOption = None,
+    imitate: ImitateOption = None,
     only_faults: OnlyFaultsOption = None,
     without_faults: WithoutFaultsOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Ray: whole trainings side by side, the best is kept.")] = 1,
@@ -218,9 +217,7 @@ def train(
     from .trainers.api import train as run
 
     loaded = _load(scenario, overrides)
-    config = ppo_config(option)
-    for part in curriculum or []:
-        config = replace(config, **curriculum_options(part))
+    config = ppo_config(option, curriculum)
     folder = folder or Path("runs") / loaded.name
     result = run(
         loaded, steps=steps, seed=seed, profile=profile, intensity=intensity, out=folder, resume=resume, config=config,

@@ -29,7 +29,7 @@ from rich.console import Console
 from rich.table import Table
 
 import brownout
-from brownout.cli_options import curriculum_options, ppo_config
+from brownout.cli_options import ppo_config
 from brownout.scenarios import load_scenario
 from brownout.trainers.evaluation import PolicyResult
 from brownout.trainers.statistics import Difference, Estimate, paired_difference, proportion
@@ -65,9 +65,7 @@ def trained(arguments: argparse.Namespace, scenario: Any) -> dict[str, Any]:
     """The policies to measure, by name."""
     if arguments.policy is not None:
         return {"trained": arguments.policy}
-    config = replace(ppo_config([*RECIPE, *arguments.option]), steps=arguments.steps)
-    for part in arguments.curriculum:
-        config = replace(config, **curriculum_options(part))
+    config = replace(ppo_config([*RECIPE, *arguments.option], arguments.curriculum), steps=arguments.steps)
     return {
         f"trained, seed {seed}": brownout.train(
             scenario, config=config, seed=seed, imitate=arguments.imitate, evaluate_every=5, progress=not arguments.json

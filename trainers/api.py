@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +17,7 @@ from ..errors import PolicyError
 from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
+from ..scenarios.workflow_schema import WorkflowScenario
 from .baselines import Actor
 from .curriculum import read_curriculum
 from .evaluation import play
@@ -85,6 +86,31 @@ class Task:
         return make_core(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
 
 
+def study_config(scenario: Scenario) -> PPOConfig:
+    """Hyper-parameters of a study of trainings that is given none.
+
+    In a workflow PPO alone settles for handing over, and trainings that all do the same say nothing of faults. So there
+    they begin with what a rule does that knows of no fault in particular, and then explore for long.
+    """
+    if not isinstance(scenario, WorkflowScenario):
+        return PPOConfig()
+    return PPOConfig(imitate="always-verify", imitate_weight="0", entropy=0.05, entropy_end=0.0)
+
+
+def configure(
+    config: PPOConfig | None = None,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    curriculum: str | Path | Mapping[str, Any] | None = None,
+    imitate: str | Path | None = None,
+) -> PPOConfig:
+    """Return hyper-parameters with what is given in place of their own; see :func:`train`."""
+    given = {"steps": steps, "seed": seed, "imitate": None if imitate is None else str(imitate)}
+    chosen = asdict(config or PPOConfig()) | {name: value for name, value in given.items() if value is not None}
+    return PPOConfig.of(chosen if curriculum is None else chosen | read_curriculum(curriculum))
+
+
 def train(
     scenario: str | Path | Mapping[str, Any] | Scenario,
     *,
@@ -145,15 +171,7 @@ def train(
         ScenarioError, FaultError, PolicyError, ArtefactError: bad input, naming it.
         WorkerError: workers were lost for good; the last checkpoint is usable.
     """
-    chosen = config or PPOConfig()
-    if steps is not None:
-        chosen = replace(chosen, steps=steps)
-    if seed is not None:
-        chosen = replace(chosen, seed=seed)
-    if curriculum is not None:
-        chosen = PPOConfig.of(asdict(chosen) | read_curriculum(curriculum))
-    if imitate is not None:
-        chosen = replace(chosen, imitate=str(imitate))
+    chosen = configure(config, steps=steps, seed=seed, curriculum=curriculum, imitate=imitate)
     loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
     task = Task(loaded, profile, intensity)
     settings = {
