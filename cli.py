@@ -17,6 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
+from .cli_gate import app as gate_app
 from .cli_options import (
     CurriculumOption,
     EpisodesOption,
@@ -34,6 +35,8 @@ from .cli_records import app as records_app
 from .cli_report import app as report_app
 from .cli_robustness import app as robustness_app
 from .cli_runs import app as runs_app
+from .cli_serve import app as serve_app
+from .cli_stress import app as stress_app
 from .cli_studies import app as studies_app
 from .errors import BrownoutError, PolicyError, WorkerError
 
@@ -52,10 +55,13 @@ app = typer.Typer(
 scenarios_app = typer.Typer(help="List, show, check and describe scenarios.", no_args_is_help=True)
 app.add_typer(scenarios_app, name="scenarios")
 app.add_typer(runs_app)
+app.add_typer(stress_app)
 app.add_typer(robustness_app)
 app.add_typer(records_app)
+app.add_typer(gate_app)
 app.add_typer(report_app)
 app.add_typer(studies_app)
+app.add_typer(serve_app)
 out = Console()
 err = Console(stderr=True)
 

@@ -78,7 +78,7 @@ class WorkflowLearning(WorkflowState):
         ok = calls.status == _OK
         present = np.bincount(kind, minlength=_KINDS).tolist()
         if any(present[_CALL : _LAST_CALL + 1]):
-            chosen = np.flatnonzero((kind >= _CALL) & (kind <= _LAST_CALL))
+            chosen = ((kind >= _CALL) & (kind <= _LAST_CALL)).nonzero()[0]
             self.attempts[rows[chosen], step[chosen]] += 1
             self._conclude(rows[chosen], step[chosen], calls.status[chosen])
         if present[_COMPENSATE]:
@@ -87,7 +87,7 @@ class WorkflowLearning(WorkflowState):
         def of(first: int, last: int) -> I64:
             if not any(present[first : last + 1]):
                 return _NOBODY
-            return np.flatnonzero((kind >= first) & (kind <= last) & ok)
+            return ((kind >= first) & (kind <= last) & ok).nonzero()[0]
 
         chosen = of(_FETCH, _FETCH)
         if chosen.size:
@@ -176,7 +176,7 @@ class WorkflowLearning(WorkflowState):
         now = dirty | self.foreign.take(rows)[:, None]
         spoilt = ~right
         if spoilt.any():
-            hit = np.flatnonzero(spoilt)
+            hit = spoilt.nonzero()[0]
             now[hit, self.first_need[step[hit], record[hit]]] = True
         fresh = mine & (moved[:, None] | (known == UNSEEN))
         if caught_up is not None:

@@ -20,7 +20,7 @@ from ..faults.graded import LEVELS
 from ..rewards import COMPONENTS
 from ..scenarios.workflow_schema import WorkflowScenario
 from .lanes import F64, I64, Bools, LaneCore
-from .rows import any_of, sum_of
+from .rows import any_of, sum_of, whole_rows
 from .workflow_ports import WorkflowWorld
 from .workflow_records import Episodes, Messes
 from .workflow_tables import WorkflowTables
@@ -94,6 +94,13 @@ OUTCOMES = (
     "harness_error",
 )
 SUCCESS, PARTIAL, GARBAGE, DUPLICATE, ESCALATED, ABORTED, LIMIT, HARNESS_ERROR = range(8)
+_BEGUN_ANEW = (
+    "clock", "spend", "context", "messages", "questions", "reasoner", "foreign", "synced_at", "made", "revoked",
+    "renamed", "version", "snapshot", "read_order", "behind", "served", "planted", "dirt", "visible", "repairable",
+    "lag", "wrong", "known", "applied", "bad", "stray", "key", "applied_key", "stands_at", "belief", "verified",
+    "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until", "lock_until", "input_at", "hold",
+    "changed", "draft", "told", "begun", "cursor", "moot",
+)  # fmt: skip
 AS_HELD, SLIPPED = 1, 2  # how an effect came to be bad: from what the agent held, or by a slip of its pen
 
 
@@ -193,6 +200,18 @@ class WorkflowState(WorkflowTables):
         self.target: I64 = zeros(None, int)  # the step that the call being placed is about
         self.moot: Bools = zeros(w, bool)  # steps that what was told of the decisions rules out
         self.ready_count: I64 = zeros(None, int)
+        self._at_start = self._fresh_rows()
+
+    def _fresh_rows(self) -> list[tuple[NDArray[Any], Any]]:
+        """The rows of every array that an episode begins anew, and what a row is then."""
+        fill = {"snapshot": -1, "read_order": -1, "failed_at": -np.inf, "flight_until": np.inf}
+        found = []
+        for name in _BEGUN_ANEW:
+            array = getattr(self, name)
+            if array.size:
+                fresh = np.full((1, *array.shape[1:]), fill.get(name, 0), array.dtype)
+                found.append((whole_rows(array), whole_rows(fresh)[0]))
+        return found
 
     # ---------------------------------------------------------------- records
 
@@ -212,8 +231,11 @@ class WorkflowState(WorkflowTables):
                 rows = lanes[levels == level]
                 cells = Cells.clean(mess.fields, len(rows), world=Episodes(self.episodes.take(rows)))
                 mess.strike(cells, keys[levels == level])
-                self.dirt[rows], self.visible[rows], self.repairable[rows] = cells.dirt, cells.visible, cells.repairable
-                self.lag[rows] = cells.lag
+                for own, struck in (
+                    (self.dirt, cells.dirt), (self.visible, cells.visible), (self.repairable, cells.repairable),
+                    (self.lag, cells.lag),
+                ):  # fmt: skip
+                    whole_rows(own)[rows] = whole_rows(struck)
 
     # ---------------------------------------------------------------- faces
 
@@ -248,6 +270,17 @@ class WorkflowState(WorkflowTables):
         ready &= belief != IN_FLIGHT
         self.ready, self.ready_count = ready, sum_of(ready)
 
+    def _find_ready_one(self) -> list[bool]:
+        """The same of one lane: plain numbers are quicker than arrays of one."""
+        belief = self.belief[0].tolist()
+        done = sum(1 << step for step in range(self.num_steps) if belief[step] in (DONE, SKIPPED))
+        ready = [
+            not before & ~done and state in (TODO, UNKNOWN)
+            for before, state in zip(self._before, belief[:-1], strict=True)
+        ]
+        self.ready[0], self.ready_count[0] = ready, sum(ready)
+        return ready
+
     def _skip(self) -> None:
         """Pass over the steps that a decision rules out.
 
@@ -273,12 +306,17 @@ class WorkflowState(WorkflowTables):
         t = self.num_steps
         if self.moot.any():
             self._skip()
+        if self.num_lanes == 1:
+            ready, cursor = self._find_ready_one(), self.cursor.item(0)
+            if cursor == t or not ready[cursor]:
+                self._next_step(self.all_lanes, 0)
+            return
         self._find_ready()
         at = np.minimum(self.cursor, t - 1)
         stays = self.ready.ravel().take(self.all_lanes * t + at)
         stays &= self.cursor < t
         if not stays.all():
-            self._next_step(np.flatnonzero(~stays), 0)
+            self._next_step((~stays).nonzero()[0], 0)
 
     def _start_cursor(self, lanes: I64) -> None:
         """Put ``lanes`` at the first step of a fresh episode, in which nothing is believed done."""

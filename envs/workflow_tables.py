@@ -61,6 +61,7 @@ class WorkflowTables(LaneCore):
             for other in step.after:
                 self.before[i] |= self._bit[column[other]]
                 self.sources[i, column[other]] = not self.writes[column[other]]
+        self._before: list[int] = self.before[:t].tolist()
         self._first_ready = self.before[:t] == 0
         goal = set(spec.goal_steps)
         self.goal = np.array([*(name in goal for name in self.step_names), False])

@@ -106,9 +106,10 @@ class HiddenTruth:
         """The fields that are wrong on their server, and the id of the fault that spoilt each."""
         core = self.core
         mess = core._messes.at(int(core.scale_level[lane]))
-        ids: tuple[str, ...] = () if mess is None else mess.fault_ids
+        if mess is None:
+            return {}
         dirt = zip(core.field_names, core.dirt[lane].tolist(), strict=True)
-        return {field: ids[code - 1] for field, code in dirt if code}
+        return {field: mess.fault_ids[code - 1] for field, code in dirt if code}
 
     def amiss(self) -> Bools:
         """Fields that the path needs and that are wrong in the agent's hands, or would be once read, ``(N, F)``."""

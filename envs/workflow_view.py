@@ -51,6 +51,8 @@ class WorkflowView:
         self._person, self._requester = spec.person is not None, spec.requester is not None
         self._patience = 0 if spec.requester is None else spec.requester.patience
         self._needs_any = core.needs.any(axis=1)
+        self._fields_of = [row.nonzero()[0].tolist() for row in core.needs]
+        self._writes: list[bool] = core.writes.tolist()
         self._weight = np.int32(1) << (_FIELD_BITS * np.arange(len(_KNOWN), dtype=np.int32))
         answers = np.zeros((len(Status), len(_ANSWERS)), np.float32)
         for column, statuses in enumerate(_ANSWERS.values()):
@@ -232,11 +234,11 @@ class WorkflowView:
             return array if lanes is None else array.take(lanes, axis=0)
 
         rows = core.all_lanes if lanes is None else lanes
+        if len(rows) == 1:
+            return self._legal_one(rows.item())
         cursor = of(core.cursor)
         count = self._count_fields(rows, cursor, lanes)
         progress = self._count_steps(of(core.belief), of(core.verified), of(core.excess), lanes)
-        if len(rows) == 1:
-            return self._legal_one(int(rows[0]), count.item(), progress.item())
         unseen, fetched, checked, _, flagged, repaired, _ = (
             (count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))
         )
@@ -262,9 +264,28 @@ class WorkflowView:
         out[16] = out[17] = True
         return np.ascontiguousarray(out.T)
 
-    def _legal_one(self, lane: int, count: int, progress: int) -> Bools:
+    def _count_one(self, lane: int, cursor: int) -> tuple[int, int]:
+        """Count fields and steps of one lane, in plain numbers."""
+        core = self._core
+        known = core.known[lane].tolist()
+        count = sum(1 << (_FIELD_BITS * known[field]) for field in self._fields_of[cursor])
+        progress = 0
+        states = zip(
+            core.belief[lane].tolist(), self._writes, core.verified[lane].tolist(), core.excess[lane].tolist(),
+            strict=True,
+        )  # fmt: skip
+        for belief, writes, verified, excess in states:
+            if belief:
+                progress += 1 << (_BITS * (belief - 1))
+                progress += (belief == 1 and writes and not verified) << (4 * _BITS)
+            progress += (excess > 0) << (5 * _BITS)
+        self._count[lane], self._progress[lane] = count, progress
+        return count, progress
+
+    def _legal_one(self, lane: int) -> Bools:
         """The mask of one lane, in plain numbers."""
         core, cursor = self._core, self._core.cursor.item(lane)
+        count, progress = self._count_one(lane, cursor)
         unseen, fetched, checked, _, flagged, repaired, _ = (
             (count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))
         )

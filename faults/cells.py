@@ -333,9 +333,8 @@ class Struck:
     def _write(self, columns: I64, visible: Any, repairable: Any, chosen: Mask, lag: Any) -> None:
         rows, columns = self.row[chosen], columns[chosen]
         self.cells.dirt[rows, columns] = self.code
-        self.cells.visible[rows, columns] = np.broadcast_to(visible, chosen.shape)[chosen]
-        self.cells.repairable[rows, columns] = np.broadcast_to(repairable, chosen.shape)[chosen]
-        self.cells.lag[rows, columns] = np.broadcast_to(lag, chosen.shape)[chosen]
+        for table, value in ((self.cells.visible, visible), (self.cells.repairable, repairable), (self.cells.lag, lag)):
+            table[rows, columns] = value[chosen] if isinstance(value, np.ndarray) and value.ndim else value
 
     def copy(self, where: Mask | None = None) -> None:
         """Note that a second version of the records of these cells exists."""

@@ -7,13 +7,14 @@ workflow can branch. The goal is that every write that the facts call for stands
 
 from __future__ import annotations
 
-from typing import Annotated, ClassVar, Literal
+from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import AfterValidator, BeforeValidator, Field, model_validator
 
 from ..faults import FieldFacts, Fields, FieldType, Services, Verb
 from .distributions import Distribution
 from .schema import MovingShare, Name, NonNegative, Person, Positive, Probability, Scenario, _no_flag, _none, _Part
+from .workflow_records import case_schema, check_field, field_word
 
 SIDE_SERVICES = ("cheap", "strong", "auth", "requester", "person")
 _VERBS = {
@@ -31,12 +32,16 @@ FieldKind = Literal[
     "text", "email", "phone", "date", "stamp", "amount", "integer", "choice", "key", "reference", "code"
 ]
 
+FieldSpec = FieldKind | Annotated[dict[str, Any], AfterValidator(check_field)]
+
 
 class RecordKind(_Part):
     """A kind of record, of which an episode binds one: the customer, the order."""
 
     service: Name = Field(description="the service that holds it")
-    fields: dict[Name, FieldKind] = Field(min_length=1, description="what each field holds")
+    fields: dict[Name, FieldSpec] = Field(
+        min_length=1, description="what each field holds: a word, or a field in the language of record schemas"
+    )
     pairs: list[tuple[Name, Name]] = Field([], description="fields that get mixed up with each other, two by two")
 
     def partner(self, field: str) -> str | None:
@@ -169,6 +174,8 @@ class WorkflowScenario(Scenario):
                     raise ValueError(f"records.{name}.pairs: {field!r} is there twice; a field has one partner")
         if sum(len(kind.fields) for kind in self.records.values()) > MOST_FIELDS:
             raise ValueError(f"records: more than {MOST_FIELDS} fields in all")
+        if any(not isinstance(spec, str) for kind in self.records.values() for spec in kind.fields.values()):
+            case_schema(self.name, self.field_specs)
         ancestors = self.ancestors
         for name, step in self.steps.items():
             self._check_step(name, step, ancestors[name])
@@ -246,6 +253,11 @@ class WorkflowScenario(Scenario):
         return tuple(wanted)
 
     @property
+    def field_specs(self) -> dict[str, dict[str, Any]]:
+        """What the fields of each record hold, as the scenario says it."""
+        return {record: dict(kind.fields) for record, kind in self.records.items()}
+
+    @property
     def field_names(self) -> tuple[str, ...]:
         """Every field of every record as ``record.field``, in order."""
         return tuple(f"{record}.{field}" for record, kind in self.records.items() for field in kind.fields)
@@ -262,9 +274,15 @@ class WorkflowScenario(Scenario):
     def fault_fields(self) -> Fields:
         """The fields of records that a fault plan can strike, in the order of :attr:`field_names`."""
         return Fields.of(
-            FieldFacts(record, field, FieldType.parse(word), pair=kind.partner(field), stamp=word == "stamp")
+            FieldFacts(
+                record,
+                field,
+                FieldType.parse(field_word(spec)),
+                pair=kind.partner(field),
+                stamp=field_word(spec) == "stamp",
+            )
             for record, kind in self.records.items()
-            for field, word in kind.fields.items()
+            for field, spec in kind.fields.items()
         )
 
     def fault_services(self) -> Services:

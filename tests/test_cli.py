@@ -84,6 +84,7 @@ COMMANDS = {
     ("scenarios", "schema"): ["JSON schema"],
     ("faults",): ["--json"],
     ("options",): ["--json"],
+    ("gate",): ["RUN", "--config", "--baseline", "--junit", "--markdown", "could not decide"],
     ("train",): [
         "SCENARIO",
         "--steps",
@@ -123,6 +124,25 @@ COMMANDS = {
     ("judges",): ["SCENARIO", "--false-positive", "--true-positive", "--steps", "--picture", "--workers"],
     ("budgets",): ["POLICY", "--scenario", "--budgets", "--picture", "--json"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
+    ("stress",): [
+        "AGENT",
+        "--scenario",
+        "--evalset",
+        "--repeats",
+        "--isolate",
+        "--intensities",
+        "--time-limit",
+        "--cost-limit",
+        "--loop-after",
+        "--resume",
+        "--overwrite",
+        "Ctrl-C",
+    ],
+    ("shadow",): ["CANDIDATE", "--baseline", "--scenario", "--evalset", "paired"],
+    ("freeze",): ["RUN|SCENARIO", "--out", "--worst", "--effect", "--condition"],
+    ("replay",): ["RUN|FILE", "--episode", "--agent", "--condition", "--repeat"],
+    ("serve",): ["--records", "--time-scale", "--control-port", "--secret-file", "--allow-remote", "SIGTERM"],
+    ("mcp",): ["--scenario", "--seed", "--profile", "--result", "standard input"],
     ("records",): ["SCHEMA", "--rows", "--kind", "--mess", "--intensity", "--out", "--truth", "--locale", "--workers"],
 }
 

@@ -66,6 +66,7 @@ class PPOConfig:
     clip: float = _option(0.2, "how far a probability ratio may move before its gradient stops")
     entropy: float = _option(0.01, "weight of the entropy bonus at the start")
     entropy_end: float = _option(0.1, "share of the entropy bonus left at the end (linear)", 0, 1)
+    entropy_until: float = _option(1.0, "share of the steps after which it stays at that", 0.01, 1)
     value_coefficient: float = _option(0.5, "weight of the value loss")
     max_grad_norm: float = _option(0.5, "longest gradient; longer ones are scaled down")
     target_kl: float | None = _option(None, "end the epochs early beyond this divergence; none for never")

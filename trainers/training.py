@@ -93,7 +93,7 @@ class Trainer:
         start = time.perf_counter()
         config, done = self.config, min(1.0, self.steps / self.config.steps)
         rate = config.learning_rate * (1 - done * (1 - config.learning_rate_end))
-        beta = config.entropy * (1 - done * (1 - config.entropy_end))
+        beta = config.entropy * (1 - min(1.0, done / config.entropy_until) * (1 - config.entropy_end))
         orders = Orders() if self.curriculum is None else self.curriculum.orders(done, self.iteration)
         lesson = Lesson.at(config, done)
         rollout = self.collector.collect(self.learner.policy(), self.iteration, replace(orders, lesson=lesson))
