@@ -13,6 +13,8 @@ from . import envs as envs  # registers the environments
 
 if TYPE_CHECKING:
     from .envs.trace import trace_digest
+    from .envs.wrap import wrap
+    from .envs.wrap_types import ToolError, WrapTool
     from .faults import CallEffect, Status, register_fault
     from .rewards import register_reward
     from .scenarios import Scenario, load_scenario
@@ -24,6 +26,8 @@ __all__ = [
     "CallEffect",
     "Scenario",
     "Status",
+    "ToolError",
+    "WrapTool",
     "__version__",
     "evaluate",
     "evaluate_frontier",
@@ -33,6 +37,7 @@ __all__ = [
     "register_reward",
     "trace_digest",
     "train",
+    "wrap",
 ]
 
 # Where each public name lives; keep in step with the imports for type checkers above.
@@ -40,6 +45,8 @@ _HOMES = {
     "CallEffect": ".faults",
     "Scenario": ".scenarios",
     "Status": ".faults",
+    "ToolError": ".envs.wrap_types",
+    "WrapTool": ".envs.wrap_types",
     "evaluate": ".trainers",
     "evaluate_frontier": ".trainers",
     "load_policy": ".trainers",
@@ -48,6 +55,7 @@ _HOMES = {
     "register_reward": ".rewards",
     "trace_digest": ".envs.trace",
     "train": ".trainers",
+    "wrap": ".envs.wrap",
 }
 
 

@@ -17,7 +17,18 @@ from rich.console import Console
 from rich.table import Table
 
 from . import __version__
-from .cli_options import curriculum_options, ppo_config
+from .cli_options import (
+    EpisodesOption,
+    IntensityOption,
+    JsonOption,
+    PPOOption,
+    ProfileOption,
+    ScenarioArgument,
+    SeedOption,
+    SetOption,
+    curriculum_options,
+    ppo_config,
+)
 from .cli_records import app as records_app
 from .cli_report import app as report_app
 from .cli_robustness import app as robustness_app
@@ -47,13 +58,6 @@ app.add_typer(studies_app)
 out = Console()
 err = Console(stderr=True)
 
-ScenarioArgument = Annotated[str, typer.Argument(metavar="SCENARIO", help="Built-in name or YAML file.")]
-SetOption = Annotated[
-    list[str] | None,
-    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. limits.budget_usd=0.5. Repeatable."),
-]
-ProfileOption = Annotated[str, typer.Option("--profile", help="Fault profile: clean, production, hostile.")]
-IntensityOption = Annotated[float, typer.Option("--intensity", min=0, help="Scales every fault; 0 is none.")]
 OnlyFaultsOption = Annotated[
     list[str] | None,
     typer.Option("--only-faults", metavar="SELECTOR", help="Keep these: family, effect or id. Repeatable."),
@@ -62,9 +66,6 @@ WithoutFaultsOption = Annotated[
     list[str] | None,
     typer.Option("--without-faults", metavar="SELECTOR", help="Leave these out: family, effect or id. Repeatable."),
 ]
-EpisodesOption = Annotated[int, typer.Option("--episodes", min=2, help="Evaluation episodes per policy.")]
-SeedOption = Annotated[int, typer.Option("--seed", help="Seed; equal seeds give equal results.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def _load(scenario: str, overrides: list[str] | None) -> Scenario:
@@ -186,10 +187,7 @@ def train(
     folder: Annotated[Path | None, typer.Option("--out", help="Run folder; default runs/SCENARIO.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
     overrides: SetOption = None,
-    option: Annotated[
-        list[str] | None,
-        typer.Option("--option", metavar="NAME=VALUE", help="PPO option, e.g. lanes=1024. See `brownout options`."),
-    ] = None,
+    option: PPOOption = None,
     curriculum: Annotated[
         list[str] | None,
         typer.Option(

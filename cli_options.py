@@ -1,17 +1,35 @@
-"""Training options as they are written on the command line."""
+"""What several commands take: the types of their options, and training options as they are written there."""
 
 from __future__ import annotations
 
 import difflib
 from dataclasses import fields, replace
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
 
+import typer
 import yaml
 
 from .errors import PolicyError
 
 if TYPE_CHECKING:
     from .trainers.ppo import PPOConfig
+
+ScenarioArgument = Annotated[str, typer.Argument(metavar="SCENARIO", help="Built-in name or YAML file.")]
+SetOption = Annotated[
+    list[str] | None,
+    typer.Option("--set", metavar="FIELD=VALUE", help="Override a field, e.g. limits.budget_usd=0.5. Repeatable."),
+]
+ProfileOption = Annotated[str, typer.Option("--profile", help="Fault profile, e.g. clean, production, hostile.")]
+IntensityOption = Annotated[float, typer.Option("--intensity", min=0, help="Scales every fault; 0 is none.")]
+EpisodesOption = Annotated[int, typer.Option("--episodes", min=2, help="Evaluation episodes per policy.")]
+SeedOption = Annotated[int, typer.Option("--seed", help="Seed; equal seeds give equal results.")]
+PPOOption = Annotated[
+    list[str] | None,
+    typer.Option("--option", metavar="NAME=VALUE", help="PPO option, e.g. lanes=1024. See `brownout options`."),
+]
+PictureOption = Annotated[Path | None, typer.Option("--picture", metavar="FILE", help="Also draw a PNG file.")]
+JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def ppo_config(option: list[str] | None) -> PPOConfig:

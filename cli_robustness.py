@@ -11,7 +11,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .cli_options import ppo_config
+from .cli_options import JsonOption, PictureOption, PPOOption, ProfileOption, ScenarioArgument, SetOption, ppo_config
 
 if TYPE_CHECKING:
     from .scenarios import Scenario
@@ -24,17 +24,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 out = Console()
 err = Console(stderr=True)
-
-ScenarioArgument = Annotated[str, typer.Argument(metavar="SCENARIO", help="Built-in name or YAML file.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the scenario. Repeatable.")
-]
-ProfileOption = Annotated[str, typer.Option("--profile", help="Fault profile.")]
-PPOOption = Annotated[
-    list[str] | None, typer.Option("--option", metavar="NAME=VALUE", help="PPO option; see `brownout options`.")
-]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
-PictureOption = Annotated[Path | None, typer.Option("--picture", metavar="FILE", help="Also draw a PNG file.")]
 
 
 class By(StrEnum):

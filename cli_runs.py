@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .cli_options import JsonOption
 from .errors import TableError
 
 if TYPE_CHECKING:
@@ -24,7 +25,6 @@ TableArgument = Annotated[Path, typer.Argument(metavar="TABLE", help="Parquet or
 ConfigsOption = Annotated[str | None, typer.Option(metavar="A,B,...", help="Configurations to use; default: all.")]
 SizeOption = Annotated[int, typer.Option(min=1, help="Configurations to keep at most.")]
 SelectOption = Annotated[int, typer.Option(min=1, help="Calls of one configuration in view while choosing.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def _names(configs: str | None) -> list[str] | None:

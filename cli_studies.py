@@ -10,6 +10,15 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .cli_options import (
+    IntensityOption,
+    JsonOption,
+    PictureOption,
+    ProfileOption,
+    ScenarioArgument,
+    SeedOption,
+    SetOption,
+)
 from .errors import PolicyError
 
 if TYPE_CHECKING:
@@ -19,16 +28,6 @@ if TYPE_CHECKING:
 app = typer.Typer()
 out = Console()
 err = Console(stderr=True)
-
-ScenarioArgument = Annotated[str, typer.Argument(metavar="SCENARIO", help="Built-in name or YAML file.")]
-SetOption = Annotated[
-    list[str] | None, typer.Option("--set", metavar="FIELD=VALUE", help="Override a field of the scenario. Repeatable.")
-]
-ProfileOption = Annotated[str, typer.Option(help="Fault profile: clean, production, hostile.")]
-IntensityOption = Annotated[float, typer.Option(min=0, help="Scales every fault; 0 is none.")]
-SeedOption = Annotated[int, typer.Option(help="Seed; equal seeds give equal results.")]
-PictureOption = Annotated[Path | None, typer.Option(metavar="FILE", help="PNG file to draw.")]
-JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
 def _numbers(option: str, text: str) -> list[float]:

@@ -32,7 +32,7 @@ os.environ.setdefault("MKL_NUM_THREADS", "1")
 from rich.console import Console
 from rich.table import Table
 
-from brownout.envs.item_response import optimum_of, value_of_judging
+from brownout.envs.item_response_optimum import optimum_of, value_of_judging
 from brownout.envs.optimum import ceiling_of
 from brownout.envs.router_core import RouterCore
 from brownout.scenarios import builtin_scenarios, load_scenario

@@ -11,22 +11,23 @@ from __future__ import annotations
 from abc import ABC, abstractmethod
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any, ClassVar
+from typing import Any, ClassVar, Protocol, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import PolicyError
-from ..faults import BoundPlan, GradedPlan
+from ..errors import PolicyError, ScenarioError
+from ..faults import BoundPlan, FaultPlan, GradedPlan, Services, World
 from ..rewards import compile_reward
 from ..scenarios.columns import Column
-from ..scenarios.loading import load_scenario
+from ..scenarios.loading import fault_plan, load_scenario
 from ..scenarios.schema import Scenario
 from .streams import episode_keys
 
 F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 Bools = NDArray[np.bool_]
+S = TypeVar("S", bound=Scenario)
 
 
 @dataclass(slots=True)
@@ -56,6 +57,23 @@ class LaneStep:
     outcome: NDArray[np.int8]
 
 
+class View(Protocol):
+    """What a policy sees of a core."""
+
+    @property
+    def columns(self) -> tuple[Column, ...]:
+        """The observation columns."""
+        ...
+
+    def observe(self, lanes: I64 | None) -> NDArray[np.float32]:
+        """Return a fresh ``(n, D)`` observation of ``lanes``, None for all."""
+        ...
+
+    def legal(self, lanes: I64 | None) -> Bools:
+        """Return the ``(n, A)`` actions that make sense now, None for all lanes; no row is all False."""
+        ...
+
+
 class LaneCore(ABC):
     """Arrays and life cycle that every simulation shares. The last three actions of every simulation end an episode.
 
@@ -75,24 +93,23 @@ class LaneCore(ABC):
     observation_columns: tuple[Column, ...]
     usage_names: tuple[str, ...]
     graded: bool = False  # whether answers have a quality in [0, 1] rather than being right or wrong
-    trace: list[str] | None
+    trace: list[str] | None = None
     component_names: ClassVar[tuple[str, ...]]
     outcome_names: ClassVar[tuple[str, ...]]
     plan: BoundPlan | GradedPlan | None
-    _saved: ClassVar[tuple[str, ...]] = ("seeds", "episodes", "keys", "steps")
+    view: View
+    _saved: ClassVar[tuple[str, ...]] = ("seeds", "episodes", "keys", "steps", "clock", "spend")
 
     def __init__(
         self,
         scenario: Any,
-        num_lanes: int,
+        num_lanes: int = 1,
         *,
-        profile: str,
-        intensity: float,
-        split: str,
-        max_episode_steps: int | None,
+        profile: str = "production",
+        intensity: float = 1.0,
+        split: str = "train",
+        max_episode_steps: int | None = None,
     ) -> None:
-        from ..errors import ScenarioError
-
         if num_lanes < 1:
             raise ScenarioError(f"num_envs: got {num_lanes!r}; allowed: 1 or more")
         if split not in ("train", "eval"):
@@ -108,6 +125,7 @@ class LaneCore(ABC):
         self.split = split
         self.max_steps = max_episode_steps or self.scenario.limits.max_steps
         limits = self.scenario.limits
+        self.ends_on_budget, self.ends_on_deadline = limits.on_budget != "soft", limits.on_deadline == "end"
         self.reward_function, self.preference_source = compile_reward(
             self.scenario.reward, self.scenario.preferences, limits.budget_usd, limits.deadline_s
         )
@@ -122,6 +140,9 @@ class LaneCore(ABC):
         self.terminated: Bools = np.zeros(num_lanes, np.bool_)
         self.truncated: Bools = np.zeros(num_lanes, np.bool_)
         self.outcome = np.zeros(num_lanes, np.int8)
+        self.clock: F64 = np.zeros(num_lanes)
+        self.spend: F64 = np.zeros(num_lanes)
+        self._set_up()
 
     # ---------------------------------------------------------------- life cycle
 
@@ -192,6 +213,14 @@ class LaneCore(ABC):
     # ---------------------------------------------------------------- for subclasses
 
     @abstractmethod
+    def _set_up(self) -> None:
+        """Make tables, arrays, fault plan (:meth:`_bind_faults`) and view (:meth:`_show`), once what is common stands.
+
+        Raises:
+            ScenarioError: if the scenario is for another environment, or the profile cannot be used.
+        """
+
+    @abstractmethod
     def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
         """Set up the state of an episode that starts."""
 
@@ -202,18 +231,6 @@ class LaneCore(ABC):
     @abstractmethod
     def _truncate(self, lanes: I64) -> None:
         """Settle what is still open in lanes that ran out of steps."""
-
-    @abstractmethod
-    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
-        """Return a fresh ``(n, D)`` observation of ``lanes`` (default: all)."""
-
-    @abstractmethod
-    def mask(self, lanes: I64 | None = None) -> Bools:
-        """Return a fresh ``(n, A)`` array of the allowed actions; no row is all False."""
-
-    @abstractmethod
-    def timeline(self) -> list[str]:
-        """Lines that tell what happened in lane 0, for rendering; empty unless tracing."""
 
     @property
     @abstractmethod
@@ -229,6 +246,45 @@ class LaneCore(ABC):
         return self.usage(lanes).sum(axis=1)
 
     # ---------------------------------------------------------------- shared services
+
+    def _expect(self, kind: type[S]) -> S:
+        """The scenario, if it is one of ``kind``."""
+        if not isinstance(self.scenario, kind):
+            allowed = kind.model_fields["env"].default
+            raise ScenarioError(f"{self.scenario.name}: env: got {self.scenario.env!r}; allowed: {allowed}")
+        return self.scenario
+
+    def _bind_faults(self, services: Services, world: World) -> tuple[FaultPlan, float]:
+        """Bind the profile's faults to the lanes; return its plan as declared and the intensity it has here."""
+        plan, factor = fault_plan(self.scenario, self.profile)
+        intensity, ports = self.intensity * factor, type(self.scenario).ports
+        self.plan = plan.bind(services, ports, intensity=intensity, num_lanes=self.num_lanes, world=world)
+        return plan, intensity
+
+    def _show(self, view: View) -> None:
+        """Let policies see the lanes through ``view``."""
+        self.view, self.observation_columns = view, view.columns
+        self._allowed: Bools = np.zeros((self.num_lanes, len(self.action_names)), np.bool_)
+
+    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
+        """Return a fresh ``(n, D)`` observation of ``lanes`` (default: all); see ``observation_columns``."""
+        return self.view.observe(lanes)
+
+    def mask(self, lanes: I64 | None = None) -> Bools:
+        """Return a fresh ``(n, A)`` array of the allowed actions; no row is all False."""
+        return self._allowed.copy() if lanes is None else self._allowed[lanes]
+
+    def timeline(self) -> list[str]:
+        """Lines of lane 0's episode so far; needs ``trace`` to be a list."""
+        return list(self.trace or ())
+
+    def _tells(self, rows: I64) -> bool:
+        """Whether a timeline is kept and lane 0, whose it is, comes first in ``rows`` (always ascending)."""
+        return self.trace is not None and rows.size > 0 and rows[0] == 0
+
+    def _say(self, text: str) -> None:
+        assert self.trace is not None
+        self.trace.append(f"{self.clock[0]:9.2f} s  ${self.spend[0]:8.4f}  {text}")
 
     def check_actions(self, actions: Any) -> I64:
         """Return ``actions`` as ``(N,)`` int64.
@@ -248,9 +304,11 @@ class LaneCore(ABC):
         return array.astype(np.int64)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """Return a copy of every lane's state, enough to continue bit for bit in another process."""
+        """Return a copy of every lane's state, fault plan included, enough to continue bit for bit elsewhere."""
         state = {name: np.copy(getattr(self, name)) for name in self._saved}
         state.update({f"preference.{name}": np.copy(values) for name, values in self.preferences.items()})
+        if self.plan is not None:
+            state.update({f"plan.{name}": array for name, array in self.plan.get_state().items()})
         return state
 
     def set_state(self, state: dict[str, NDArray[Any]]) -> None:
@@ -259,8 +317,6 @@ class LaneCore(ABC):
         Raises:
             ScenarioError: if the state belongs to another number of lanes or lacks an array.
         """
-        from ..errors import ScenarioError
-
         for name in self._saved:
             array = getattr(self, name)
             if name not in state or state[name].shape != array.shape:
@@ -270,3 +326,5 @@ class LaneCore(ABC):
         for key, values in state.items():
             if key.startswith("preference."):
                 self.preferences[key.removeprefix("preference.")] = np.copy(values)
+        if self.plan is not None:
+            self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})

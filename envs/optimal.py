@@ -13,7 +13,7 @@ from ..rewards import WeightedSum
 from ..scenarios.schema import TableTasks
 from ..scenarios.tables import RecordedTable
 from ..scenarios.tasks import table_of
-from .item_response import ABSTAIN, ESCALATE, SUBMIT, Optimum, optimum_of
+from .item_response_optimum import ABSTAIN, ESCALATE, SUBMIT, Optimum, optimum_of
 from .optimum import WeitzmanPolicy
 from .router_core import RouterCore
 from .waves import WavePlanner

@@ -17,7 +17,8 @@ from numpy.typing import NDArray
 
 from ..errors import PolicyError
 from ..scenarios.schema import success_probability
-from .item_response import item_response_of, optimum_of
+from .item_response import item_response_of
+from .item_response_optimum import optimum_of
 from .lanes import LaneCore
 from .router_core import RouterCore
 
@@ -88,7 +89,7 @@ def ceiling_of(core: LaneCore) -> float | None:
     """The optimal utility of a core's scenario and profile, or None where it is not known.
 
     Independent boxes have a closed form; other tasks of the item-response model are solved by dynamic programming
-    (:mod:`brownout.envs.item_response`) where that is exact.
+    (:mod:`brownout.envs.item_response_optimum`) where that is exact.
     """
     boxes = boxes_of(core)
     if boxes is not None:

@@ -6,18 +6,13 @@ The decision problem joins four that are usually studied apart: routing one call
 
 from __future__ import annotations
 
-from typing import Any
-
-from gymnasium.vector import AutoresetMode
-
 from .router_core import RouterCore
-from .scalar import LaneEnv
-from .vector import LaneVectorEnv
+from .scenario_env import ScenarioEnv, ScenarioVectorEnv
 
 DEFAULT_SCENARIO = "support-desk"
 
 
-class RouterEnv(LaneEnv):
+class RouterEnv(ScenarioEnv):
     """One task, a portfolio of ``K`` configurations, a judge, and a person to hand over to.
 
     ## Description
@@ -83,8 +78,8 @@ class RouterEnv(LaneEnv):
     ``info["outcome"]`` is ``success``, ``wrong_answer``, ``escalated``, ``abstained`` or ``limit``.
 
     ## Arguments
-    ``scenario`` (built-in name, path or scenario), ``profile`` (``clean``, ``production``, ``hostile``),
-    ``intensity`` (scales all faults; 0 is bit-identical to none), ``split`` (``train``, ``eval``),
+    ``scenario`` (built-in name, path or scenario; default ``support-desk``), ``profile`` (``clean``, ``production``,
+    ``hostile``), ``intensity`` (scales all faults; 0 is bit-identical to none), ``split`` (``train``, ``eval``),
     ``max_episode_steps``, ``render_mode`` (``ansi``, ``rgb_array``). Note that ``gymnasium.make`` keeps
     ``max_episode_steps`` for its own ``TimeLimit`` wrapper, of which the observation knows nothing; set
     ``limits.max_steps`` in the scenario to limit both forms alike.
@@ -104,54 +99,12 @@ class RouterEnv(LaneEnv):
     * v0: first version.
     """
 
-    def __init__(
-        self,
-        scenario: Any = DEFAULT_SCENARIO,
-        profile: str = "production",
-        intensity: float = 1.0,
-        split: str = "train",
-        max_episode_steps: int | None = None,
-        render_mode: str | None = None,
-    ) -> None:
-        core = RouterCore(
-            scenario,
-            1,
-            profile=profile,
-            intensity=intensity,
-            split=split,
-            max_episode_steps=max_episode_steps,
-        )
-        super().__init__(core, render_mode=render_mode)
+    core_type = RouterCore
+    default_scenario = DEFAULT_SCENARIO
 
 
-class RouterVectorEnv(LaneVectorEnv):
-    """``num_envs`` lanes of :class:`RouterEnv`, stepped together.
+class RouterVectorEnv(ScenarioVectorEnv):
+    """``num_envs`` lanes of :class:`RouterEnv`, stepped together; arguments are those of
+    :class:`~brownout.envs.scenario_env.ScenarioVectorEnv`."""
 
-    Args:
-        num_envs: number of lanes.
-        autoreset_mode: ``NEXT_STEP`` (default), ``SAME_STEP`` or ``DISABLED``.
-        shaping_gamma: add the scenario's potential-based shaping, for a learner with this discount.
-        scenario: as for :class:`RouterEnv`, like the arguments not listed here.
-    """
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        scenario: Any = DEFAULT_SCENARIO,
-        profile: str = "production",
-        intensity: float = 1.0,
-        split: str = "train",
-        max_episode_steps: int | None = None,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        shaping_gamma: float | None = None,
-    ) -> None:
-        core = RouterCore(
-            scenario,
-            num_envs,
-            profile=profile,
-            intensity=intensity,
-            split=split,
-            max_episode_steps=max_episode_steps,
-        )
-        super().__init__(core, autoreset_mode=autoreset_mode, render_mode=render_mode, shaping_gamma=shaping_gamma)
+    env_type = RouterEnv

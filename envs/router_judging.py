@@ -27,8 +27,8 @@ _LEAST_VARIANCE = 1e-6
 class RouterJudging(RouterState):
     """The part of the router's physics that concerns judges and repairs."""
 
-    def __init__(self, scenario: Any, num_lanes: int = 1, **options: Any) -> None:
-        super().__init__(scenario, num_lanes, **options)
+    def _set_up(self) -> None:
+        super()._set_up()
         self._panel = tuple(self.spec.panel.values())
         self._wrong_alike = [self._shared_streams(j) for j in range(len(self._panel))]
         self._noise = normal()

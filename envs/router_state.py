@@ -12,9 +12,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScenarioError
 from ..rewards import COMPONENTS
-from ..scenarios.loading import fault_plan, services_of
+from ..scenarios.loading import services_of
 from ..scenarios.schema import RouterScenario
 from ..scenarios.tasks import TaskSource, task_source
 from .lanes import F64, I64, Bools, LaneCore
@@ -51,37 +50,17 @@ class RouterState(LaneCore):
     component_names = tuple(component.name for component in COMPONENTS)
     outcome_names = OUTCOMES
     _saved = (
-        *LaneCore._saved, "clock", "spend", "committed", "used", "running", "best", "unjudged", "judgements",
+        *LaneCore._saved, "committed", "used", "running", "best", "unjudged", "judgements",
         "failures", "finish", "start", "cost", "retry_after", "config", "status", "right", "merit", "value", "conf",
         "last_failure", "retry_at", "family_running", "rank", "scores", "evidence", "unscored", "quality", "rounds",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        scenario: Any,
-        num_lanes: int = 1,
-        *,
-        profile: str = "production",
-        intensity: float = 1.0,
-        split: str = "train",
-        max_episode_steps: int | None = None,
-    ) -> None:
-        super().__init__(
-            scenario,
-            num_lanes,
-            profile=profile,
-            intensity=intensity,
-            split=split,
-            max_episode_steps=max_episode_steps,
-        )
-        if not isinstance(self.scenario, RouterScenario):
-            raise ScenarioError(f"{self.scenario.name}: env: got {self.scenario.env!r}; allowed: router")
-        spec: RouterScenario = self.scenario
-        self.spec = spec
+    def _set_up(self) -> None:
+        self.spec = spec = self._expect(RouterScenario)
         self.config_names = self.usage_names = tuple(spec.portfolio)
-        self.source = self._make_source(split)
-        self.source.allocate(num_lanes)
-        k, n, m = len(self.config_names), num_lanes, spec.max_calls
+        k, n, m = len(self.config_names), self.num_lanes, spec.max_calls
+        self.source = self._make_source(self.split)
+        self.source.allocate(n)
         self.num_configs, self.max_calls = k, m
         families = [entry.family for entry in spec.portfolio.values()]
         order = {family: i for i, family in enumerate(dict.fromkeys(families))}
@@ -99,12 +78,8 @@ class RouterState(LaneCore):
         self._kind_of = np.array(kinds, dtype=np.int64)
         self._set_side_services()
 
-        self.clock, self.spend, self.committed = np.zeros(n), np.zeros(n), np.zeros(n)
-        self.used, self.running, self.unjudged = (
-            np.zeros(n, np.int64),
-            np.zeros(n, np.int64),
-            np.zeros(n, np.int64),
-        )
+        self.committed = np.zeros(n)
+        self.used, self.running, self.unjudged = (np.zeros(n, np.int64) for _ in range(3))
         self.judgements, self.failures = np.zeros((n, len(ask)), np.int64), np.zeros(n, np.int64)
         self.best = np.full(n, -1, np.int64)
         self.finish = np.full((n, m), _INF)
@@ -128,16 +103,8 @@ class RouterState(LaneCore):
         self.unscored = np.zeros((n, judges), np.int64)
         self.evidence = np.zeros((n, wide))
         self.quality, self.rounds = np.zeros((n, wide)), np.zeros((n, wide), np.int64)
-
-        self.ends_on_budget = spec.limits.on_budget != "soft"
-        self.ends_on_deadline = spec.limits.on_deadline == "end"
-        self.trace: list[str] | None = None
-        plan, factor = fault_plan(spec, profile)
-        services = services_of(spec)
-        self.plan = plan.bind(services, type(spec).ports, intensity=intensity * factor, num_lanes=n, world=_World(self))
-        self.view = RouterView(self)
-        self.observation_columns = self.view.columns
-        self._allowed = np.zeros((n, len(self.action_names)), np.bool_)
+        self._bind_faults(services_of(spec), _World(self))
+        self._show(RouterView(self))
 
     def _make_source(self, split: str) -> TaskSource:
         """Return where tasks and the outcomes of calls come from."""
@@ -160,22 +127,12 @@ class RouterState(LaneCore):
             [stream_ids((f"repair.{name}.fix", f"repair.{name}.harm")) for name in self.config_names]
         )
 
-    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
-        """Return the observation of ``lanes``; see ``observation_columns``."""
-        return self.view.observe(lanes)
-
-    def mask(self, lanes: I64 | None = None) -> Bools:
-        """Return the allowed actions of ``lanes``."""
-        return self._allowed.copy() if lanes is None else self._allowed[lanes]
-
     def _legal(self, lanes: I64 | None) -> Bools:
         return self.view.legal(lanes)
 
     def get_state(self) -> dict[str, NDArray[Any]]:
-        """Return every lane's state, fault plan included."""
+        """Return every lane's state, with the group of its task."""
         state = super().get_state()
-        if self.plan is not None:
-            state.update({f"plan.{name}": array for name, array in self.plan.get_state().items()})
         state["group"] = self.source.group.copy()
         return state
 
@@ -183,8 +140,6 @@ class RouterState(LaneCore):
         """Continue from :meth:`get_state`; the task is drawn again from the episode's key."""
         super().set_state(state)
         self.source.begin(self.all_lanes, self.keys)
-        if self.plan is not None:
-            self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
         self._allowed = self._legal(None)
 
     @property
@@ -199,18 +154,6 @@ class RouterState(LaneCore):
     def placed(self, lanes: I64) -> I64:
         """Return the ``(n,)`` calls, the judge's included."""
         return self.used[lanes] + self.judgements[lanes].sum(axis=1)
-
-    def timeline(self) -> list[str]:
-        """Lines of lane 0's episode so far; needs ``trace`` to be a list."""
-        return list(self.trace or ())
-
-    def _tells(self, rows: I64) -> bool:
-        """Whether a timeline is kept and lane 0, whose it is, comes first in ``rows`` (always ascending)."""
-        return self.trace is not None and rows[0] == 0
-
-    def _say(self, text: str) -> None:
-        assert self.trace is not None
-        self.trace.append(f"{self.clock[0]:9.2f} s  ${self.spend[0]:8.4f}  {text}")
 
 
 class _World:

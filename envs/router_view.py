@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from ..faults import Status
 from ..scenarios.columns import Column
+from .account import ACCOUNT, CAP, account_of, fill_account
 from .lanes import F64, I64, Bools
 from .quantiles import log10
 
@@ -17,10 +18,8 @@ if TYPE_CHECKING:
     from .router_state import RouterState
 
 _STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score", "last_cost", "last_latency")
-_CAP = 1e6
 _GENERAL = 14
 _THIRD = 1.0 / 3.0
-MAX_STEPS = 100_000.0
 # where a preference shows, by name; it and what is left of it are also shown as a logarithm
 _SHOWN_AS = {"per_usd": "per_usd", "per_s": "per_s", "budget_usd": "budget_left", "deadline_s": "deadline_left"}
 _LEAST = 1e-6
@@ -40,17 +39,10 @@ class RouterView:
         self._masks_budget = limits.on_budget == "mask"
         self._judges = len(core.judge_names)
         self._person, self._repair = core.spec.person is not None, core.spec.repair is not None
-        self._memory_s = min(2.0 * limits.deadline_s, _CAP)
+        self._memory_s = min(2.0 * limits.deadline_s, CAP)
         m = float(core.max_calls)
-        usd = s = _CAP
         general = [
-            Column("steps_left", "count", 0.0, MAX_STEPS),
-            Column("clock", "s", 0.0, s),
-            Column("spend", "USD", 0.0, usd),
-            Column("budget_left", "USD", 0.0, usd),
-            Column("deadline_left", "s", 0.0, s),
-            Column("per_usd", "utility/USD", 0.0, usd),
-            Column("per_s", "utility/s", 0.0, usd),
+            *ACCOUNT,
             Column("running", "count", 0.0, m),
             Column("unjudged", "count", 0.0, m),
             Column("best_value", "share", 0.0, 1.0),
@@ -131,17 +123,10 @@ class RouterView:
         level = np.floor(value)
         # rows here are columns there: whole rows are quicker to fill than strided columns
         general = np.empty((_GENERAL, len(value)), np.float32)
-        clock, spend, preferences = of(core.clock), of(core.spend), core.preferences
-        general[0] = core.max_steps - of(core.steps)
-        general[1] = clock
-        general[2] = spend
-        general[3] = of(preferences["budget_usd"]) - spend
-        general[4] = of(preferences["deadline_s"]) - clock
-        general[5] = of(preferences["per_usd"])
-        general[6] = of(preferences["per_s"])
+        fill_account(general, core, of)
         bounded = general[1:7]
         np.maximum(bounded, 0.0, out=bounded)
-        np.minimum(bounded, _CAP, out=bounded)
+        np.minimum(bounded, CAP, out=bounded)
         general[7] = of(core.running)
         general[8] = of(core.unjudged)
         general[9] = np.maximum(value, 0.0) * _THIRD
@@ -153,15 +138,10 @@ class RouterView:
 
     def _one(self, value: float) -> list[float]:
         """The same for a single lane: plain numbers are quicker than arrays of one."""
-        core, given = self._core, self._core.preferences
-        clock, spend, level = core.clock.item(), core.spend.item(), math.floor(value)
-        amounts = (
-            clock, spend, given["budget_usd"].item() - spend, given["deadline_s"].item() - clock,
-            given["per_usd"].item(), given["per_s"].item(),
-        )  # fmt: skip
+        core, level = self._core, math.floor(value)
         return [
-            core.max_steps - core.steps.item(), *(min(max(x, 0.0), _CAP) for x in amounts), core.running.item(),
-            core.unjudged.item(), max(value, 0.0) * _THIRD, 0.0 if level < 0 else value - level,
+            core.max_steps - core.steps.item(), *(min(max(x, 0.0), CAP) for x in account_of(core, 0)),
+            core.running.item(), core.unjudged.item(), max(value, 0.0) * _THIRD, 0.0 if level < 0 else value - level,
             level == 2, level == 1, level == 0,
         ]  # fmt: skip
 

@@ -97,3 +97,9 @@ def uniform(keys: U64, stream: Any, counter: Any = 0) -> NDArray[np.float64]:
 def pick(u: NDArray[np.float64], n: int | NDArray[np.int64]) -> NDArray[np.int64]:
     """Turn uniforms into integers in ``[0, n)``."""
     return np.minimum((u * n).astype(np.int64), np.asarray(n) - 1)
+
+
+def pick_allowed(u: NDArray[np.float64], allowed: NDArray[Any]) -> NDArray[np.int64]:
+    """Turn ``(n,)`` uniforms into one column each that its row of ``(n, A)`` flags allows; every row allows one."""
+    rank = np.cumsum(allowed, axis=1)
+    return (rank > pick(u, rank[:, -1])[:, None]).argmax(axis=1)

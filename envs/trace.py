@@ -14,17 +14,14 @@ from typing import Any
 import numpy as np
 
 from .lanes import I64, LaneCore
-from .streams import stream_id, uniform
+from .streams import pick_allowed, stream_id, uniform
 
 _ACTION_STREAM = stream_id("trace.action")
 
 
 def random_actions(core: LaneCore, mask: Any) -> I64:
     """A legal action per lane, drawn from the lane's own stream at its own step."""
-    u = uniform(core.keys, _ACTION_STREAM, core.steps)
-    rank = np.cumsum(mask, axis=1)
-    wanted = np.minimum((u * rank[:, -1]).astype(np.int64), rank[:, -1] - 1) + 1
-    return (rank >= wanted[:, None]).argmax(axis=1)
+    return pick_allowed(uniform(core.keys, _ACTION_STREAM, core.steps), mask)
 
 
 def episode_digests(core: LaneCore, episodes: int, seed: int = 0, actor: Any = None) -> list[str]:

@@ -7,18 +7,13 @@ Nelson 1984: at-most-once, at-least-once), compensation that of sagas (Garcia-Mo
 
 from __future__ import annotations
 
-from typing import Any
-
-from gymnasium.vector import AutoresetMode
-
-from .scalar import LaneEnv
-from .vector import LaneVectorEnv
+from .scenario_env import ScenarioEnv, ScenarioVectorEnv
 from .workflow_core import WorkflowCore
 
 DEFAULT_SCENARIO = "refund"
 
 
-class WorkflowEnv(LaneEnv):
+class WorkflowEnv(ScenarioEnv):
     """A workflow of steps over records, services, a token and a session.
 
     ## Description
@@ -85,8 +80,8 @@ class WorkflowEnv(LaneEnv):
     2. Termination: the budget is spent, or the deadline passes (unless the scenario makes them soft).
     3. Truncation: ``max_episode_steps`` steps.
 
-    ``info["outcome"]`` is ``success``, ``partial`` (something is missing), ``silent_garbage`` (something wrong stands),
-    ``duplicate_effect``, ``escalated``, ``aborted`` or ``limit``.
+    ``info["outcome"]`` is ``success``, ``partial`` (something is missing or still on its way), ``silent_garbage``
+    (something wrong stands), ``duplicate_effect``, ``escalated``, ``aborted`` or ``limit``.
 
     ## Arguments
     As those of :class:`brownout.envs.router.RouterEnv`; ``scenario`` is ``refund`` by default.
@@ -108,54 +103,12 @@ class WorkflowEnv(LaneEnv):
     * v0: first version.
     """
 
-    def __init__(
-        self,
-        scenario: Any = DEFAULT_SCENARIO,
-        profile: str = "production",
-        intensity: float = 1.0,
-        split: str = "train",
-        max_episode_steps: int | None = None,
-        render_mode: str | None = None,
-    ) -> None:
-        core = WorkflowCore(
-            scenario,
-            1,
-            profile=profile,
-            intensity=intensity,
-            split=split,
-            max_episode_steps=max_episode_steps,
-        )
-        super().__init__(core, render_mode=render_mode)
+    core_type = WorkflowCore
+    default_scenario = DEFAULT_SCENARIO
 
 
-class WorkflowVectorEnv(LaneVectorEnv):
-    """``num_envs`` lanes of :class:`WorkflowEnv`, stepped together.
+class WorkflowVectorEnv(ScenarioVectorEnv):
+    """``num_envs`` lanes of :class:`WorkflowEnv`, stepped together; arguments are those of
+    :class:`~brownout.envs.scenario_env.ScenarioVectorEnv`."""
 
-    Args:
-        num_envs: number of lanes.
-        autoreset_mode: ``NEXT_STEP`` (default), ``SAME_STEP`` or ``DISABLED``.
-        shaping_gamma: add the scenario's potential-based shaping, for a learner with this discount.
-        scenario: as for :class:`WorkflowEnv`, like the arguments not listed here.
-    """
-
-    def __init__(
-        self,
-        num_envs: int = 1,
-        scenario: Any = DEFAULT_SCENARIO,
-        profile: str = "production",
-        intensity: float = 1.0,
-        split: str = "train",
-        max_episode_steps: int | None = None,
-        render_mode: str | None = None,
-        autoreset_mode: AutoresetMode | str = AutoresetMode.NEXT_STEP,
-        shaping_gamma: float | None = None,
-    ) -> None:
-        core = WorkflowCore(
-            scenario,
-            num_envs,
-            profile=profile,
-            intensity=intensity,
-            split=split,
-            max_episode_steps=max_episode_steps,
-        )
-        super().__init__(core, autoreset_mode=autoreset_mode, render_mode=render_mode, shaping_gamma=shaping_gamma)
+    env_type = WorkflowEnv

@@ -89,7 +89,7 @@ class WorkflowCore(WorkflowLearning):
                       self.visible, self.repairable, self.wrong, self.known, self.applied, self.bad, self.stray,
                       self.key, self.belief, self.verified, self.excess, self.attempts, self.status, self.changed,
                       self.draft, self.lock_until, self.input_at, self.hold, self.retry_at, self.told, self.answer,
-                      self.applied_key, self.begun, self.cursor, self.moot):  # fmt: skip
+                      self.applied_key, self.stands_at, self.begun, self.cursor, self.moot):  # fmt: skip
             array[lanes] = 0
         self.snapshot[lanes] = -1
         self.read_order[lanes] = -1
@@ -225,6 +225,7 @@ class WorkflowCore(WorkflowLearning):
         self._admit(rows, kind, step, calls, refusal, retry)
         if args is not None:
             wait[work] = self._carry_out(args, calls, work, key, u[:, 6])
+            self._settle(rows, step, calls, work, wait)
         undo = np.flatnonzero((kind == COMPENSATE) & calls.applied)
         if undo.size:
             self._undo(rows[undo], step[undo], keeps[undo])
@@ -355,6 +356,7 @@ class WorkflowCore(WorkflowLearning):
         applied[cell] = left
         self.bad.reshape(-1)[cell] *= left > 0
         self.stray.reshape(-1)[cell] = 0
+        self.stands_at.reshape(-1)[cell] *= left > 0
         self.key.reshape(-1)[cell] += left == 0  # what is done next is a new effect, under a new key
 
     def _approval(self, rows: I64, step: I64) -> F64:
@@ -366,6 +368,14 @@ class WorkflowCore(WorkflowLearning):
             wait = np.maximum(wait, self._approval_bank.sample(step, u))
         hold[cell] = 0.0
         return wait
+
+    def _settle(self, rows: I64, step: I64, calls: Calls, work: I64, wait: F64) -> None:
+        """Note from when on what was done stands; while a step waits for that, a repetition waits as well."""
+        done = work[calls.applied[work]]
+        end = calls.started_s[done] + calls.latency_s[done]
+        stands, cell = flat(self.stands_at, rows[done], step[done])
+        wait[done] = np.maximum(wait[done], stands.take(cell) - end)
+        stands[cell] = end + wait[done]
 
     # ---------------------------------------------------------------- time and money
 

@@ -250,12 +250,19 @@ class WorkflowLearning(WorkflowState):
         amiss = (bad == SLIPPED) | ((bad != 0) & holds)
         amiss &= (count > 0) & self.writes.take(step)
         natural = self.natural.take(step)
-        good = (count > 0) & ~amiss
+        due, now = at(self.stands_at, rows, step), self.clock.take(rows)
+        waits = (count > 0) & (due > now) & self.writes.take(step)
+        good = (count > 0) & ~amiss & ~waits
         excess = np.where(amiss & ~natural, count, np.maximum(count - 1, 0)) + stray
         places, cell = flat(self.belief, rows, step)
         places[cell] = np.where(good, DONE, TODO)
         self.verified.reshape(-1)[cell] = good
-        self.excess.reshape(-1)[cell] = np.where(self.writes.take(step), excess, 0)
+        self.excess.reshape(-1)[cell] = np.where(self.writes.take(step) & ~waits, excess, 0)
+        if waits.any():
+            lanes, place = rows[waits], step[waits]
+            self.belief[lanes, place] = IN_FLIGHT
+            self.flight_until[lanes, place] = due[waits]
+            self.flight_status[lanes, place], self.flight_retry[lanes, place] = _OK, 0.0
         if self.decision_names and good.any():
             self._hear_decisions(rows[good], step[good])
         self._forget(rows, self.outdated(rows) & self.reads.take(step, axis=0))

@@ -132,6 +132,7 @@ class _Workflow(_Port):
         core.applied[lanes, step] = 1
         core.bad[lanes, step] = 0
         core.applied_key[lanes, step] = -1
+        core.stands_at[lanes, step] = 0.0
 
     def hold_approval(self, lanes: I64, seconds: Any) -> None:
         """Let the next call of the step wait for an approval."""

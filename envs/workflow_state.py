@@ -15,11 +15,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from ..errors import ScenarioError
 from ..faults import Cells
 from ..faults.graded import LEVELS
 from ..rewards import COMPONENTS
-from ..scenarios.loading import fault_plan
 from ..scenarios.workflow_schema import WorkflowScenario
 from .lanes import F64, I64, Bools, LaneCore
 from .rows import any_of, sum_of
@@ -109,6 +107,7 @@ class WorkflowState(WorkflowTables):
     * ``version`` (N, R): version of each record on its server; ``planted`` (N, R): an instruction is hidden in it.
     * ``applied`` (N, W): how often each step's effect stands; ``bad`` (N, W): 0 right, 1 made from wrong data,
       2 from a slip; ``stray`` (N, W): effects of the step that nobody asked for (another customer's, an injected one).
+    * ``stands_at`` (N, W) s: when the last effect of a step stands, its call being over and approved where it must be.
     * ``applied_key`` (N, W): idempotency key under which the first effect was made, -1 for somebody else's.
     * ``changed`` (N, W): the requester has changed what the step is about; ``draft`` (N, W): a draft is in the way.
     * ``lock_until``, ``input_at`` (N, W) s: when a lock ends, when the step's input is there; ``hold`` (N, W) s: how
@@ -142,51 +141,24 @@ class WorkflowState(WorkflowTables):
     outcome_names = OUTCOMES
     action_names = ACTIONS
     _saved = (
-        *LaneCore._saved, "clock", "spend", "cursor", "token_until", "token_known", "context", "foreign", "messages",
+        *LaneCore._saved, "cursor", "token_until", "token_known", "context", "foreign", "messages",
         "questions", "reasoner", "synced_at", "begun", "made", "revoked", "renamed", "version", "snapshot",
         "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key",
-        "applied_key",
+        "applied_key", "stands_at",
         "belief", "verified", "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until",
         "flight_status", "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned",
         "facts", "told", "groups", "scale_level",
     )  # fmt: skip
 
-    def __init__(
-        self,
-        scenario: Any,
-        num_lanes: int = 1,
-        *,
-        profile: str = "production",
-        intensity: float = 1.0,
-        split: str = "train",
-        max_episode_steps: int | None = None,
-    ) -> None:
-        super().__init__(
-            scenario,
-            num_lanes,
-            profile=profile,
-            intensity=intensity,
-            split=split,
-            max_episode_steps=max_episode_steps,
-        )
-        if not isinstance(self.scenario, WorkflowScenario):
-            raise ScenarioError(f"{self.scenario.name}: env: got {self.scenario.env!r}; allowed: workflow")
-        self.spec: WorkflowScenario = self.scenario
+    def _set_up(self) -> None:
+        self.spec = self._expect(WorkflowScenario)
         self._read_scenario(self.spec)
-        self._allocate(num_lanes)
-        self.ends_on_budget = self.spec.limits.on_budget != "soft"
-        self.ends_on_deadline = self.spec.limits.on_deadline == "end"
-        self.trace: list[str] | None = None
+        self._allocate(self.num_lanes)
+        self.scale_level = np.full(self.num_lanes, LEVELS)
         self.world = WorkflowWorld(self)
-        self.scale_level = np.full(num_lanes, LEVELS)
-        plan, factor = fault_plan(self.spec, profile)
-        self._messes = Messes(plan, self.spec.fault_fields(), intensity * factor)
-        self.plan = plan.bind(
-            self.services, type(self.spec).ports, intensity=intensity * factor, num_lanes=num_lanes, world=self.world
-        )
-        self.view = WorkflowView(self)
-        self.observation_columns = self.view.columns
-        self._allowed = np.zeros((num_lanes, len(ACTIONS)), np.bool_)
+        plan, intensity = self._bind_faults(self.services, self.world)
+        self._messes = Messes(plan, self.spec.fault_fields(), intensity)
+        self._show(WorkflowView(self))
 
     # ---------------------------------------------------------------- arrays
 
@@ -197,7 +169,7 @@ class WorkflowState(WorkflowTables):
         def zeros(columns: int | None, dtype: Any) -> NDArray[Any]:
             return np.zeros(n if columns is None else (n, columns), dtype)
 
-        self.clock, self.spend, self.context = zeros(None, float), zeros(None, float), zeros(None, float)
+        self.context = zeros(None, float)
         self.token_until, self.token_known, self.synced_at = zeros(None, float), zeros(None, float), zeros(None, float)
         self.cursor, self.messages, self.questions, self.reasoner, self.groups = (zeros(None, int) for _ in range(5))
         self.foreign, self.begun = zeros(None, bool), zeros(None, bool)
@@ -214,7 +186,7 @@ class WorkflowState(WorkflowTables):
         self.answer, self.failed_at, self.retry_at = zeros(None, np.int8), zeros(None, float), zeros(None, float)
         self.verified, self.changed, self.draft, self.needed, self.banned = (zeros(w, bool) for _ in range(5))
         self.flight_until, self.flight_retry = zeros(w, float), zeros(w, float)
-        self.lock_until, self.input_at, self.hold = (zeros(w, float) for _ in range(3))
+        self.lock_until, self.input_at, self.hold, self.stands_at = (zeros(w, float) for _ in range(4))
         self.facts, self.told = zeros(c, bool), zeros(c, np.int8)
         self.ready: Bools = zeros(self.num_steps, bool)
         self.target: I64 = zeros(None, int)  # the step that the call being placed is about
@@ -243,14 +215,6 @@ class WorkflowState(WorkflowTables):
 
     # ---------------------------------------------------------------- faces
 
-    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
-        """Return the observation of ``lanes``; see ``observation_columns``."""
-        return self.view.observe(lanes)
-
-    def mask(self, lanes: I64 | None = None) -> Bools:
-        """Return the allowed actions of ``lanes``."""
-        return self._allowed.copy() if lanes is None else self._allowed[lanes]
-
     @property
     def group(self) -> I64:
         """``(N,)`` number of each lane's kind of episode: which of the decisions hold."""
@@ -260,33 +224,12 @@ class WorkflowState(WorkflowTables):
         """Return the ``(n, S)`` calls that each service got in the running episodes of ``lanes``."""
         return self.made[lanes]
 
-    def get_state(self) -> dict[str, NDArray[Any]]:
-        """Return every lane's state, fault plan included."""
-        state = super().get_state()
-        if self.plan is not None:
-            state.update({f"plan.{name}": array for name, array in self.plan.get_state().items()})
-        return state
-
     def set_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Continue from :meth:`get_state`."""
         super().set_state(state)
-        if self.plan is not None:
-            self.plan.set_state({name[5:]: array for name, array in state.items() if name.startswith("plan.")})
         self.rule_out(self.all_lanes)
         self._find_ready()
         self._allowed = self.view.legal(None)
-
-    def timeline(self) -> list[str]:
-        """Lines of lane 0's episode so far; needs ``trace`` to be a list."""
-        return list(self.trace or ())
-
-    def _tells(self, rows: I64) -> bool:
-        """Whether a timeline is kept and lane 0, whose it is, comes first in ``rows`` (always ascending)."""
-        return self.trace is not None and rows.size > 0 and rows[0] == 0
-
-    def _say(self, text: str) -> None:
-        assert self.trace is not None
-        self.trace.append(f"{self.clock[0]:9.2f} s  ${self.spend[0]:8.4f}  {text}")
 
     # ---------------------------------------------------------------- where the agent stands
 
@@ -363,10 +306,14 @@ class WorkflowState(WorkflowTables):
         return sum_of(np.where(self.writes, count, 0))
 
     def _settled(self, rows: I64) -> tuple[I64, Bools, Bools]:
-        """Wrong effects that stand, whether any is a duplicate, and whether nothing that is needed is missing."""
+        """Wrong effects that stand, whether any is a duplicate, and whether nothing that is needed is missing.
+
+        What is on its way counts if it does harm, since nobody will stop it, but it is not there yet.
+        """
         applied = self.applied.take(rows, axis=0)
         twice = any_of((applied > 1) & self.writes)
-        complete = ~any_of(self.needed.take(rows, axis=0) & (applied == 0))
+        open_ = (applied == 0) | (self.stands_at.take(rows, axis=0) > self.clock.take(rows)[:, None])
+        complete = ~any_of(self.needed.take(rows, axis=0) & open_)
         return self.standing(rows), twice, complete
 
 

@@ -167,11 +167,16 @@ class HiddenTruth:
         """Whether there is a reason why no action of the agent leads to success any more, ``(N, reasons - 1)``."""
         return np.stack([self.blocked(), *self.field_reasons(), self.misled(), self.irreversible()], axis=1)
 
+    def beyond_luck(self) -> Bools:
+        """The reasons among them that no other luck makes go away, ``(N, 2)``: a service that is shut, lasting harm."""
+        return np.stack([self.blocked(), self.irreversible()], axis=1)
+
     def score(self) -> F64:
         """How much is lost, ``(N,)``: 1 for each thing that is past help, 1/100 for each that must be undone."""
         core = self.core
         flight = core.flight_until
-        too_late = ((flight < np.inf) & (flight > core.preferences["deadline_s"][:, None])).any(axis=1)
+        last = np.where(flight < np.inf, np.maximum(flight, core.stands_at), core.stands_at)
+        too_late = (last > core.preferences["deadline_s"][:, None]).any(axis=1)
         if not core.ends_on_deadline:
             too_late = np.zeros(core.num_lanes, np.bool_)
         return self.hopeless().sum(axis=1) + too_late + 0.01 * self.harm().sum(axis=1)

@@ -10,15 +10,14 @@ from numpy.typing import NDArray
 
 from ..faults import Status
 from ..scenarios.columns import Column
+from .account import ACCOUNT, CAP, MAX_STEPS, account_of, fill_account
 from .lanes import I64, Bools
 from .rows import any_of, sum_of
 
 if TYPE_CHECKING:
     from .workflow_state import WorkflowState
 
-_CAP = 1e6
 _NEVER = 1e6
-MAX_STEPS = 100_000.0
 _KNOWN = ("unseen", "fetched", "checked", "assured", "flagged", "repaired", "stuck")
 _ANSWERS: dict[str, tuple[Status, ...]] = {
     "ok": (Status.OK,),
@@ -73,17 +72,11 @@ class WorkflowView:
         self._by_belief = np.array([0, *(1 << (_BITS * np.arange(4)))], np.int32)
         m = self._memory_s
         self.columns = (
-            Column("steps_left", "count", 0.0, MAX_STEPS),
-            Column("clock", "s", 0.0, _CAP),
-            Column("spend", "USD", 0.0, _CAP),
-            Column("budget_left", "USD", 0.0, _CAP),
-            Column("deadline_left", "s", 0.0, _CAP),
-            Column("per_usd", "utility/USD", 0.0, _CAP),
-            Column("per_s", "utility/s", 0.0, _CAP),
-            Column("token_left", "s", 0.0, _CAP),
+            *ACCOUNT,
+            Column("token_left", "s", 0.0, CAP),
             Column("since_resync", "s", 0.0, m),
             Column("context", "share", 0.0, 1.0),
-            Column("messages", "count", 0.0, _CAP),
+            Column("messages", "count", 0.0, CAP),
             Column("questions_left", "count", 0.0, 16.0),
             Column("cheap_last", "flag", 0.0, 1.0),
             Column("strong_last", "flag", 0.0, 1.0),
@@ -140,23 +133,16 @@ class WorkflowView:
         """The columns before ``last.*`` of many lanes."""
         core = self._core
         n, t = len(rows), core.num_steps
-        cursor, clock, spend = of(core.cursor), of(core.clock), of(core.spend)
+        cursor, clock = of(core.cursor), of(core.clock)
         # rows here are columns there: whole rows are quicker to fill than strided columns
         plain = np.empty((self._plain, n), np.float32)
-        preferences = core.preferences
-        plain[0] = core.max_steps - of(core.steps)
-        plain[1] = clock
-        plain[2] = spend
-        plain[3] = of(preferences["budget_usd"]) - spend
-        plain[4] = of(preferences["deadline_s"]) - clock
-        plain[5] = of(preferences["per_usd"])
-        plain[6] = of(preferences["per_s"])
+        fill_account(plain, core, of)
         plain[7] = of(core.token_known) - clock
         plain[8] = clock - of(core.synced_at)
         np.minimum(plain[8], self._memory_s, out=plain[8])
         bounded = plain[1:9]
         np.maximum(bounded, 0.0, out=bounded)
-        np.minimum(bounded, _CAP, out=bounded)
+        np.minimum(bounded, CAP, out=bounded)
         plain[9] = of(core.context)
         plain[10] = of(core.messages)
         np.maximum(self._patience - of(core.questions), 0, out=plain[11], casting="unsafe")
@@ -190,18 +176,17 @@ class WorkflowView:
 
     def _one(self, lane: int) -> list[float]:
         """The same of one lane: plain numbers are quicker than arrays of one."""
-        core, given = self._core, self._core.preferences
-        t, clock, spend, cursor = core.num_steps, core.clock.item(lane), core.spend.item(lane), core.cursor.item(lane)
+        core = self._core
+        t, clock, cursor = core.num_steps, core.clock.item(lane), core.cursor.item(lane)
         progress, count = self._progress.item(lane), self._count.item(lane)
         done, unknown, flying, skipped, unread, excess = ((progress >> (_BITS * i)) & _MOST for i in range(6))
         amounts = (
-            clock, spend, given["budget_usd"].item(lane) - spend, given["deadline_s"].item(lane) - clock,
-            given["per_usd"].item(lane), given["per_s"].item(lane), core.token_known.item(lane) - clock,
+            *account_of(core, lane), core.token_known.item(lane) - clock,
             min(clock - core.synced_at.item(lane), self._memory_s),
         )  # fmt: skip
         reasoner = core.reasoner.item(lane)
         return [
-            core.max_steps - core.steps.item(lane), *(min(max(x, 0.0), _CAP) for x in amounts), core.context.item(lane),
+            core.max_steps - core.steps.item(lane), *(min(max(x, 0.0), CAP) for x in amounts), core.context.item(lane),
             core.messages.item(lane), max(self._patience - core.questions.item(lane), 0), reasoner == 1, reasoner == 2,
             done, unknown, t - done - skipped, core.ready_count.item(lane), flying, unread, excess,
             cursor < t and core.belief.item(lane, cursor) == 2, core.attempts.item(lane, cursor),

@@ -2,15 +2,14 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from brownout.envs.router_core import RouterCore
+from lane_support import OneLane, changed
 
 # `sure` is always right, `dud` never: the noise of a call is cut at about nine logits.
 TINY: dict[str, Any] = {
@@ -40,15 +39,7 @@ PER_S = 0.0078125
 
 def tiny(*faults: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     """The scenario with some fields changed (``limits__budget_usd=1``), and ``faults`` in production."""
-    data = copy.deepcopy(TINY)
-    for path, value in changes.items():
-        *parents, last = path.split("__")
-        target = data
-        for key in parents:
-            target = target.setdefault(key, {})
-        target[last] = value
-    data["profiles"]["production"] = [dict(fault) for fault in faults]
-    return data
+    return changed(TINY, faults, changes)
 
 
 def portfolio(**skills: float) -> dict[str, Any]:
@@ -58,52 +49,11 @@ def portfolio(**skills: float) -> dict[str, Any]:
     }
 
 
-@dataclass
-class Turn:
-    """What one step of one lane did."""
-
-    reward: float
-    parts: dict[str, float]
-    terminated: bool
-    truncated: bool
-    outcome: str
-
-
-class Table:
-    """One lane, played with action names."""
+class Table(OneLane[RouterCore]):
+    """One lane of the router, played with action names."""
 
     def __init__(self, scenario: Any = None, *, seed: int = 0, episode: int = 0, **options: Any) -> None:
-        self.core = RouterCore(tiny() if scenario is None else scenario, 1, **options)
-        self.core.seed(self.core.all_lanes, [seed])
-        self.core.begin(self.core.all_lanes, episode)
-        self.names = list(self.core.action_names)
-
-    def do(self, *actions: str) -> Turn:
-        """Take actions and return what the last one did."""
-        core = self.core
-        for action in actions:
-            core.advance(np.array([self.names.index(action)]))
-        parts = dict(zip(core.component_names, core.components[0].tolist(), strict=True))
-        ended = bool(core.terminated[0] or core.truncated[0])
-        outcome = core.outcome_names[core.outcome[0]] if ended else ""
-        return Turn(float(core.reward[0]), parts, bool(core.terminated[0]), bool(core.truncated[0]), outcome)
-
-    def legal(self) -> set[str]:
-        """Names of the actions allowed now."""
-        return {name for name, allowed in zip(self.names, self.core.mask()[0], strict=True) if allowed}
-
-    def see(self, column: str) -> float:
-        """One named column of the observation."""
-        names = [c.name for c in self.core.observation_columns]
-        return float(self.core.observe()[0, names.index(column)])
-
-    @property
-    def clock(self) -> float:
-        return float(self.core.clock[0])
-
-    @property
-    def spend(self) -> float:
-        return float(self.core.spend[0])
+        super().__init__(RouterCore(tiny() if scenario is None else scenario, 1, **options), seed, episode)
 
 
 def begin(scenario: Any, lanes: int, **options: Any) -> RouterCore:

@@ -10,17 +10,9 @@ from typing import Any
 import numpy as np
 import pytest
 
-from brownout.envs.item_response import (
-    Grid,
-    ItemResponse,
-    cells,
-    cumulative,
-    gauss_nodes,
-    item_response_of,
-    optimum_of,
-    solve,
-    value_of_judging,
-)
+from brownout.envs.item_response import ItemResponse, item_response_of
+from brownout.envs.item_response_optimum import optimum_of, solve, value_of_judging
+from brownout.envs.item_response_states import Grid, cells, cumulative, gauss_nodes
 from brownout.envs.optimal import OPTIMAL, OptimumPolicy
 from brownout.envs.optimum import boxes_of, ceiling_of
 from brownout.envs.quantiles import logistic, normal

@@ -10,7 +10,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from brownout.envs.streams import GOLDEN, episode_keys, mix64, pick, stream_id, stream_ids, uniform
+from brownout.envs.streams import GOLDEN, episode_keys, mix64, pick, pick_allowed, stream_id, stream_ids, uniform
 
 MASK = 0xFFFFFFFFFFFFFFFF
 # Chance of a false alarm of one statistical check; seeds are fixed, so a pass stays a pass.
@@ -205,3 +205,10 @@ def test_pick_covers_the_range_evenly_and_never_leaves_it() -> None:
     assert pick(np.nextafter(np.ones(60), 0.0), np.arange(1, 61) * 10**13).tolist() == [
         i * 10**13 - 1 for i in range(1, 61)
     ]
+
+
+def test_a_uniform_picks_one_of_the_allowed_columns_evenly() -> None:
+    allowed = np.tile(np.array([False, True, False, True, True]), (7, 1))
+    allowed[6] = [True, False, False, False, False]
+    u = np.array([0.0, 0.33, 0.34, 0.66, 0.67, 1.0, 0.99])
+    assert pick_allowed(u, allowed).tolist() == [1, 1, 3, 3, 4, 4, 0]

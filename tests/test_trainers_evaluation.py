@@ -5,12 +5,14 @@ from __future__ import annotations
 import csv
 import json
 import math
-from dataclasses import replace
+from dataclasses import fields, replace
+from io import StringIO
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+from rich.console import Console
 
 from brownout.envs.router_core import RouterCore
 from brownout.envs.streams import uniform
@@ -20,8 +22,10 @@ from brownout.trainers import statistics
 from brownout.trainers.artefact import save_policy
 from brownout.trainers.baselines import make_baseline
 from brownout.trainers.card import PolicyCard
-from brownout.trainers.evaluation import EpisodeRecords, evaluate, play, resolve_policy
+from brownout.trainers.evaluation import EpisodeRecords, Evaluation, PolicyResult, evaluate, play, resolve_policy
 from brownout.trainers.policy import Policy, initial_weights
+from brownout.trainers.statistics import Difference, Estimate
+from brownout.trainers.tables import cells, headings, print_evaluation
 from router_support import PER_S, Table, tiny
 
 DESK = load_scenario("support-desk")
@@ -207,6 +211,41 @@ def test_json_is_complete_and_has_no_undefined_numbers() -> None:
     assert data["rows"][1]["against"]["n"] == 3
     assert "records" not in data["rows"][0]
     assert data["scenario_hash"] == DESK.hash
+
+
+def test_every_field_is_read_back_from_json() -> None:
+    estimate, difference = Estimate(0.5, 0.25, 0.75, 9), Difference(0.5, 0.25, 0.75, 9, 0.125, 0.0625)
+    row = PolicyResult(
+        name="a", episodes=9, utility=estimate, success=replace(estimate, value=1.0), cost_usd=replace(estimate, n=1),
+        latency_s=replace(estimate, n=2), cost_quantiles={"p50": estimate}, latency_quantiles={"p95": estimate},
+        outcomes={"success": 1.0}, launches={"one": 1.0}, steps=3.5, share_of_ceiling=0.75, share_of_bound=0.5,
+        regret=replace(estimate, n=3), quality=replace(estimate, n=4), against=difference,
+    )  # fmt: skip
+    table = Evaluation((row,), "s", "hash", "hostile", 0.5, "train", 7, 1.25, 1.5, 3, "oracle")
+    for one in (table, row):
+        left = [f.name for f in fields(one) if getattr(one, f.name) == f.default and f.name != "records"]
+        assert not left, f"no value of its own: {left}"
+    assert Evaluation.from_dict(json.loads(table.to_json())) == table
+
+
+def test_an_evaluation_kept_before_answers_had_a_quality_is_still_read() -> None:
+    table = evaluate("baseline:null", DESK, episodes=4).to_dict()
+    del table["rows"][0]["quality"]
+    assert Evaluation.from_dict(table).rows[0].quality is None
+
+
+def test_the_table_shows_who_hands_over_and_is_not_cut_in_a_pipe() -> None:
+    table = evaluate(["baseline:always-escalate", "baseline:strongest-first"], DESK, episodes=60)
+    for row in table.rows:
+        shown = dict(zip(headings(table), cells(table, row), strict=True))
+        assert shown["handed over %"] == f"{100 * row.outcomes['escalated']:.1f}"
+    assert table.rows[0].outcomes["escalated"] == 1.0
+    assert 0.0 < table.rows[1].outcomes["escalated"] < 1.0
+    pipe = StringIO()
+    print_evaluation(table, Console(file=pipe, width=80))
+    text = pipe.getvalue()
+    assert "…" not in text
+    assert all(cell in text for row in table.rows for cell in cells(table, row))
 
 
 def test_progress_names_the_policy() -> None:

@@ -19,6 +19,7 @@ from brownout.trainers.checking import check_scenario
 from brownout.trainers.evaluation import evaluate, play
 from brownout.trainers.recovery import ALL, recovery
 from brownout.trainers.solvability import solvability
+from workflow_support import TINY_WORKFLOW, tiny_workflow
 
 WORKFLOWS = [name for name in builtin_scenarios() if load_scenario(name).env == "workflow"]
 
@@ -98,6 +99,31 @@ def test_an_impossible_workflow_is_explained_and_a_free_lunch_is_a_problem(monke
     refuted = solvability("refund", "clean", episodes=60, attempts=1)
     assert refuted.missed
     assert not refuted.ok
+
+
+def test_luck_that_makes_up_for_a_wrong_finding_is_looked_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A misspelt name opens a branch that must stay shut; nobody can set the name right or close the branch.
+
+    The only way is that the write on that branch is confirmed and never done, in three of ten calls.
+    """
+    steps = {
+        "locate": TINY_WORKFLOW["steps"]["locate"],
+        "bill": {**TINY_WORKFLOW["steps"]["pay"], "when": "owes"},
+        "tell": {**TINY_WORKFLOW["steps"]["tell"], "after": ["bill"]},
+    }
+    faults = (
+        {"fault": "typo", "when": "always & on('customer.name')"},
+        {"fault": "lying-success", "when": "rate(0.3) & on('bank')"},
+    )
+    decisions = {"owes": {"by": "locate", "share": 0.0}}
+    data = tiny_workflow(*faults, steps=steps, decisions=decisions, requester=None)
+    found = solvability(data, episodes=200)
+    assert (found.ok, found.at_once) == (True, 0)
+    assert found.solved > 190, "one of some thirty calls is a lie, nearly always"
+    monkeypatch.setattr("brownout.trainers.solvability.STUBBORN", 0)
+    refuted = solvability(data, episodes=200)
+    assert not refuted.ok
+    assert len(refuted.missed) == pytest.approx(0.3 * 200, abs=25), "the happy path is as lucky as that"
 
 
 def test_the_check_command_names_what_is_out_of_reach() -> None:

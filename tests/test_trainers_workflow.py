@@ -73,7 +73,7 @@ def test_an_episode_can_be_told() -> None:
     core = make_core("refund", 1, profile="hostile", split="eval")
     story = tell(make_baseline("playbook", core), core, 0, 3)
     assert story.lines[-1].split()[-2:]
-    assert story.totals["latency_s"] == pytest.approx(core.clock[0])  # pyright: ignore[reportAttributeAccessIssue]
+    assert story.totals["latency_s"] == pytest.approx(core.clock[0])
     assert story.injections
 
 

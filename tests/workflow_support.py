@@ -2,15 +2,12 @@
 
 from __future__ import annotations
 
-import copy
 from collections.abc import Mapping
 from typing import Any
 
-import numpy as np
-
 from brownout.envs.workflow_core import WorkflowCore
 from brownout.envs.workflow_state import Belief, Known
-from router_support import Turn
+from lane_support import OneLane, changed
 
 # Every latency and price is a constant; `cheap` sees and mends nothing, `strong` everything; nobody slips.
 TINY_WORKFLOW: dict[str, Any] = {
@@ -52,46 +49,20 @@ HAPPY = ("fetch", "call:cheap", "fetch", "call:cheap", "call:cheap", "finish")
 
 def tiny_workflow(*faults: Mapping[str, Any], **changes: Any) -> dict[str, Any]:
     """The scenario with some fields changed (``steps__pay__idempotency="none"``), and ``faults`` in production."""
-    data = copy.deepcopy(TINY_WORKFLOW)
-    for path, value in changes.items():
-        *parents, last = path.split("__")
-        target = data
-        for key in parents:
-            target = target.setdefault(key, {})
-        target[last] = value
-    data["profiles"]["production"] = [dict(fault) for fault in faults]
-    return data
+    return changed(TINY_WORKFLOW, faults, changes)
 
 
-class Bench:
-    """One lane, played with action names."""
+class Bench(OneLane[WorkflowCore]):
+    """One lane of the workflow, played with the names of legal actions, with a timeline."""
 
     def __init__(self, *faults: Mapping[str, Any], seed: int = 0, episode: int = 0, **changes: Any) -> None:
-        self.core = WorkflowCore(tiny_workflow(*faults, **changes), 1)
-        self.core.trace = []
-        self.core.seed(self.core.all_lanes, [seed])
-        self.core.begin(self.core.all_lanes, episode)
-        self.names = list(self.core.action_names)
+        core = WorkflowCore(tiny_workflow(*faults, **changes), 1)
+        core.trace = []
+        super().__init__(core, seed, episode)
 
-    def do(self, *actions: str) -> Turn:
-        """Take legal actions and return what the last one did."""
-        core = self.core
-        for action in actions:
-            assert action in self.legal(), f"{action} is not legal; timeline: {core.timeline()}"
-            core.advance(np.array([self.names.index(action)]))
-        parts = dict(zip(core.component_names, core.components[0].tolist(), strict=True))
-        ended = bool(core.terminated[0] or core.truncated[0])
-        outcome = core.outcome_names[core.outcome[0]] if ended else ""
-        return Turn(float(core.reward[0]), parts, bool(core.terminated[0]), bool(core.truncated[0]), outcome)
-
-    def legal(self) -> set[str]:
-        """Names of the actions allowed now."""
-        return {name for name, allowed in zip(self.names, self.core.mask()[0], strict=True) if allowed}
-
-    def see(self, column: str) -> float:
-        """One named column of the observation."""
-        names = [c.name for c in self.core.observation_columns]
-        return float(self.core.observe()[0, names.index(column)])
+    def take(self, action: str) -> None:
+        assert action in self.legal(), f"{action} is not legal; timeline: {self.core.timeline()}"
+        super().take(action)
 
     def at(self, step: str) -> int:
         """Column of a step."""
@@ -110,14 +81,6 @@ class Bench:
     def current(self) -> str:
         """Name of the current step, empty if there is none."""
         return [*self.core.step_names, ""][int(self.core.cursor[0])]
-
-    @property
-    def clock(self) -> float:
-        return float(self.core.clock[0])
-
-    @property
-    def spend(self) -> float:
-        return float(self.core.spend[0])
 
     @property
     def strikes(self) -> dict[str, int]:

@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 from ..envs.lanes import LaneCore
 from ..envs.optimal import OPTIMAL, optimal_policies
 from ..envs.router_core import RouterCore
+from ..envs.streams import pick_allowed
 from ..errors import PolicyError
 from ..scenarios.schema import Judge
 
@@ -139,10 +140,7 @@ class Random(Rule):
         """
         if uniforms is None:
             raise PolicyError("baseline:random needs uniforms from a named stream")
-        legal = np.asarray(mask, dtype=np.bool_)
-        rank = np.cumsum(legal, axis=1)
-        wanted = np.minimum((uniforms * rank[:, -1]).astype(np.int64), rank[:, -1] - 1) + 1
-        return (rank >= wanted[:, None]).argmax(axis=1)
+        return pick_allowed(uniforms, np.asarray(mask, dtype=np.bool_))
 
 
 class One(Rule):

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from ..envs.cores import make_core
 from ..envs.lanes import LaneCore
 from ..envs.router_core import RouterCore
-from ..envs.streams import stream_id, uniform
+from ..envs.streams import pick_allowed, stream_id, uniform
 from ..envs.workflow_core import WorkflowCore
 from ..errors import BrownoutError, ScenarioError
 from ..scenarios.loading import load_scenario, profile_names
@@ -288,9 +288,7 @@ def _play_at_random(core: LaneCore, episodes: int, where: str, problems: list[st
         draws = [uniform(core.keys, _STREAM, 2 * core.steps + i) for i in (0, 1)]
         goes_on = mask & ~ends
         choice = np.where(((draws[1] < _STOP) | ~goes_on.any(axis=1))[:, None], mask, goes_on)
-        rank = np.cumsum(choice, axis=1)
-        wanted = np.minimum((draws[0] * rank[:, -1]).astype(np.int64), rank[:, -1] - 1) + 1
-        core.advance((rank >= wanted[:, None]).argmax(axis=1))
+        core.advance(pick_allowed(draws[0], choice))
         if not (np.isfinite(core.reward).all() and np.isfinite(core.components).all()):
             complain("a reward or component that is not finite")
         if (core.components[:, 1:4] < -1e-9).any():

@@ -248,6 +248,7 @@ class Evaluation:
                 steps=read_number(row["steps"]),
                 share_of_ceiling=maybe(float, row["share_of_ceiling"]),
                 share_of_bound=maybe(float, row["share_of_bound"]), regret=maybe(Estimate.from_dict, row["regret"]),
+                quality=maybe(Estimate.from_dict, row.get("quality")),
                 against=maybe(Difference.from_dict, row["against"]),
             )  # fmt: skip
 
@@ -286,6 +287,18 @@ def resolve_policy(policy: Any, core: LaneCore) -> tuple[str, Actor]:
     loaded = load_policy(Path(text))
     loaded.check(core)
     return Path(text).name, loaded
+
+
+def bind_policy(
+    policy: Any, scenario: Scenario, episodes: int, *, profile: str, intensity: float, split: str
+) -> tuple[str, Actor, LaneCore]:
+    """Build the lanes to play ``episodes`` on, and turn a policy into a name and an actor for them.
+
+    Raises:
+        PolicyError, ArtefactError: as :func:`resolve_policy`.
+    """
+    core = make_core(scenario, min(LANES, episodes), profile=profile, intensity=intensity, split=split)
+    return *resolve_policy(policy, core), core
 
 
 def summarise(name: str, records: EpisodeRecords, clustered: bool, configs: Sequence[str]) -> PolicyResult:

@@ -20,8 +20,7 @@ from ..envs.workflow_core import WorkflowCore
 from ..scenarios.fault_selection import Grouping, fault_groups, select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
-from .api import Task
-from .evaluation import LANES, EpisodeRecords, play, resolve_policy
+from .evaluation import EpisodeRecords, bind_policy, play
 from .statistics import Estimate, mean, proportion
 
 ALL: Final = "all together"
@@ -111,8 +110,7 @@ def recovery(
         nonlocal name
         if progress is not None:
             progress(what)
-        core = Task(chosen, profile, strength, split).core(min(LANES, episodes))
-        name, actor = resolve_policy(policy, core)
+        name, actor, core = bind_policy(policy, chosen, episodes, profile=profile, intensity=strength, split=split)
         struck, strikes = spoilt_episodes(core, episodes, seed), 0
         parts = []
         for first in range(0, episodes, _CHUNK):

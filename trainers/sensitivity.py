@@ -14,7 +14,7 @@ from ..scenarios.fault_selection import Grouping, fault_groups, select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
 from .api import Task
-from .evaluation import LANES, EpisodeRecords, play, resolve_policy
+from .evaluation import EpisodeRecords, bind_policy, play
 from .statistics import Difference, Estimate, mean, paired_difference, proportion
 
 INTENSITIES: Final = (0.0, 0.25, 0.5, 0.75, 1.0, 1.25, 1.5, 1.75, 2.0)
@@ -107,8 +107,7 @@ def sensitivity(
         nonlocal name
         if progress is not None:
             progress(what)
-        core = Task(chosen, profile, intensity, split).core(min(LANES, episodes))
-        name, actor = resolve_policy(policy, core)
+        name, actor, core = bind_policy(policy, chosen, episodes, profile=profile, intensity=intensity, split=split)
         records = play(actor, core, episodes, seed)
         return records, 0 if core.plan is None else sum(core.plan.log.counts.values())
 

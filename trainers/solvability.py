@@ -24,6 +24,7 @@ from .workflow_oracle import Oracle
 
 I64 = NDArray[np.int64]
 ATTEMPTS: Final = 6
+STUBBORN: Final = 2
 GUIDES: Final = ("playbook", "always-verify")
 RIVALS: Final = ("retry-n", "circuit-breaker", "happy-path")
 _LANES, _EXAMPLES = 2048, 10
@@ -94,10 +95,10 @@ def solvability(
     """Find out which episodes of a workflow can be brought to success, and why the others cannot.
 
     An episode is solved if the oracle ends it in success: its actions are the proof. One that it does not solve is
-    tried again, with detours that bring other luck,
-    at last along the rules in :data:`GUIDES`. Reasons are read from the hidden truth at the end of the first
-    attempt: a revoked scope and a field past help are facts of the episode that no action changes; the others
-    hold on every way that was tried.
+    tried again, with detours that bring other luck, then along the rules in :data:`GUIDES`, at last against all odds:
+    where nothing can be set right, luck is looked for (see :class:`.workflow_oracle.Oracle`). Reasons are read from
+    the hidden truth at the end of the first attempt: a revoked scope and a field past help are facts of the episode;
+    the others hold on every way that was tried.
 
     Args:
         scenario: built-in name, path, mapping or scenario of a workflow.
@@ -127,18 +128,19 @@ def solvability(
     utility = np.zeros(episodes)
     for first in range(0, episodes, _LANES):
         chosen = np.arange(first, min(first + _LANES, episodes))
-        outcome[chosen], utility[chosen], reason[chosen] = _attempt(core_of(chosen.size), chosen, seed, 0)
+        outcome[chosen], utility[chosen], reason[chosen] = _attempt(core_of(chosen.size), chosen, seed)
         if progress is not None:
             progress(int(chosen[-1]) + 1)
-    # own detours, then the rules as far as they do no harm, then the rules come what may
-    tries: list[tuple[int, str | None, bool]] = [(i, None, True) for i in range(1, attempts)]
-    tries += [(0, name, foresight) for foresight in (True, False) for name in GUIDES]
+    # own detours, then the rules as far as they do no harm, then the rules come what may, then against all odds
+    tries: list[dict[str, Any]] = [{"attempt": i} for i in range(1, attempts)]
+    tries += [{"guide": name, "foresight": foresight} for foresight in (True, False) for name in GUIDES]
+    tries += [{"attempt": i, "stubborn": True} for i in range(STUBBORN)]
     at_once = int((outcome == SUCCESS).sum())
-    for attempt, guide, foresight in tries:
+    for way in tries:
         left = np.flatnonzero(outcome != SUCCESS)
         for chosen in np.split(left, range(_LANES, left.size, _LANES)):
             if chosen.size:
-                outcome[chosen], _, again = _attempt(core_of(chosen.size), chosen, seed, attempt, guide, foresight)
+                outcome[chosen], _, again = _attempt(core_of(chosen.size), chosen, seed, **way)
                 reason[chosen] = np.minimum(reason[chosen], np.where(reason[chosen] == _UNKNOWN, again, _UNKNOWN))
     lost = outcome != SUCCESS
     found = {name: np.flatnonzero(lost & (reason == i)) for i, name in enumerate(_NAMES)}
@@ -158,13 +160,13 @@ def solvability(
 
 
 def _attempt(
-    core: WorkflowCore, episodes: I64, seed: int, attempt: int, guide: str | None = None, foresight: bool = True
+    core: WorkflowCore, episodes: I64, seed: int, *, guide: str | None = None, **way: Any
 ) -> tuple[I64, NDArray[np.float64], I64]:
     """Play each of ``episodes`` once; returns outcomes, utilities and the number of the reason why it is not solved."""
     n = core.num_lanes
     core.seed(core.all_lanes, [seed] * n)
     core.begin(core.all_lanes, episodes)
-    oracle = Oracle(core, attempt, None if guide is None else make_workflow_baseline(guide, core), foresight)
+    oracle = Oracle(core, guide=None if guide is None else make_workflow_baseline(guide, core), **way)
     over, outcome, utility = np.zeros(n, np.bool_), np.zeros(n, np.int64), np.zeros(n)
     reason = np.full(n, _UNKNOWN)
     while not over.all():

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from textwrap import fill
+
 from rich.console import Console
 from rich.table import Table
 
@@ -17,7 +19,7 @@ def _pm(estimate: Estimate, digits: int) -> str:
 
 def headings(evaluation: Evaluation) -> list[str]:
     """Column headings of :func:`cells`."""
-    names = ["policy", "utility", "success %", "wrong %", "cost $", "p95 $", "latency s", "p95 s"]
+    names = ["policy", "utility", "success %", "handed over %", "wrong %", "cost $", "p95 $", "latency s", "p95 s"]
     if evaluation.ceiling is not None:
         names.insert(2, "of ceiling")
     elif evaluation.bound is not None:
@@ -36,6 +38,7 @@ def cells(evaluation: Evaluation, row: PolicyResult) -> list[str]:
         row.name,
         _pm(row.utility, 3),
         f"{100 * success.value:.1f} [{100 * success.low:.1f}, {100 * success.high:.1f}]",
+        f"{100 * row.outcomes.get('escalated', 0.0):.1f}",
         f"{100 * wrong:.1f}",
         f"{row.cost_usd.value:.4f}",
         f"{row.cost_quantiles['p95'].value:.3f}",
@@ -64,11 +67,12 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
         title += f" at intensity {evaluation.intensity:g}"
     table = Table(title=f"{title}: {first.episodes:,} {evaluation.split} episodes, the same for every policy")
     for i, name in enumerate(headings(evaluation)):
-        table.add_column(name, justify="left" if i == 0 else "right", no_wrap=True)
+        heading = fill(name, 10, break_long_words=False, break_on_hyphens=False)  # as narrow as the figures below
+        table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
     for row in sorted(evaluation.rows, key=lambda r: -r.utility.value):
         table.add_row(*cells(evaluation, row), style="bold" if row is first else None)
     # a table cut at the terminal's edge would hide the comparison
-    wide = Console(width=max(console.width, 150), file=console.file) if not console.is_terminal else console
+    wide = Console(width=max(console.width, 200), file=console.file) if not console.is_terminal else console
     wide.print(table)
     if evaluation.ceiling is not None:
         wide.print(f"The optimum is {evaluation.ceiling:.4f} (exact).", highlight=False)

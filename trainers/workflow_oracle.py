@@ -40,12 +40,19 @@ class Oracle:
         attempt: 0 goes straight; each other number makes its own detours, which bring other luck.
         guide: a policy to follow as long as it does no harm, instead of its own plan.
         foresight: whether actions are tried beforehand; without it a guide is followed come what may.
+        stubborn: whether it goes on where a wrong field or finding leaves no way that is straight. Luck may make one:
+            a call on the wrong branch that is confirmed and never done, or a twin who does the step right.
     """
 
     name, summary = "oracle", "sees what is hidden and tries each action beforehand; what can be reached, no policy"
 
     def __init__(
-        self, core: WorkflowCore, attempt: int = 0, guide: Actor | None = None, foresight: bool = True
+        self,
+        core: WorkflowCore,
+        attempt: int = 0,
+        guide: Actor | None = None,
+        foresight: bool = True,
+        stubborn: bool = False,
     ) -> None:
         self.core, self.truth, self._attempt = core, HiddenTruth(core), attempt
         self._streams = stream_ids([f"oracle.{what}.{attempt}" for what in ("strays", "detour")])
@@ -58,7 +65,8 @@ class Oracle:
         assert isinstance(self._copy, WorkflowCore)
         self._ahead = HiddenTruth(self._copy)
         self._detours, self._guide = np.zeros(core.num_lanes, np.int64), guide
-        self._foresight = foresight
+        self._foresight, self._stubborn = foresight, stubborn
+        self._patience = core.max_steps if stubborn else _PATIENCE
 
     def act_batch(
         self, observations: NDArray[Any], mask: NDArray[Any], uniforms: NDArray[np.float64] | None = None
@@ -91,7 +99,7 @@ class Oracle:
         needs, reads = core.needs.take(cursor, axis=0), core.reads.take(cursor, axis=0)
         belief = at(core.belief, rows, cursor)
         old = core.outdated(rows).any(axis=1)
-        hopeless = truth.hopeless().any(axis=1)
+        hopeless = (truth.beyond_luck() if self._stubborn else truth.hopeless()).any(axis=1)
         harm = truth.harm()
         done = core.belief == Belief.DONE
         hidden = done & core.writes & ~core.verified & ~core.changed & (harm | (core.needed & (core.applied == 0)))
@@ -125,7 +133,7 @@ class Oracle:
             (unseen | changed, Kind.FETCH),
             (changed, Kind.CLARIFY),
             *self._set_fields_right(needs & core.wrong),
-            (~banned & ~unseen, Kind.CALL_CHEAP),
+            ((~banned | self._stubborn) & ~unseen, Kind.CALL_CHEAP),
             (flying, Kind.WAIT),
             (True, Kind.VERIFY),
             (True, Kind.ESCALATE),
@@ -172,7 +180,7 @@ class Oracle:
         self._detours[self.core.steps == 0] = 0
         state, before = self.core.get_state(), self.truth.score()
         least = self._foresee(state, action)
-        rows = np.flatnonzero((least > before) & (self._detours < _PATIENCE) & (action < Kind.ESCALATE))
+        rows = np.flatnonzero((least > before) & (self._detours < self._patience) & (action < Kind.ESCALATE))
         if not rows.size:
             return action
         self._detours[rows] += 1
