@@ -19,7 +19,7 @@ from typing import Final
 import numpy as np
 from numpy.typing import NDArray
 
-from ..envs.item_response import cells, cumulative, gauss_nodes
+from ..envs.item_response_states import cells, cumulative, gauss_nodes
 from ..envs.quantiles import QuantileBank, by_score, logistic, normal, score_position
 from ..envs.sequential import MAX_STATES
 from ..errors import TableError
