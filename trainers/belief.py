@@ -8,6 +8,13 @@ configuration, and a normal density of the costs and times, which depends on the
 follow, for each configuration, the chance that its next call succeeds and what that call is likely to cost.
 
 A policy that sees these numbers need not learn Bayes' rule from rewards, only what to do with the result.
+
+The simulator gives all classes of tasks one spread of difficulty and one strength of the latents. Where recorded
+queries of a class say otherwise they are heard: the prior of a class is a mixture of the simulator's and of the
+posteriors of its recorded queries, one step of the EM algorithm from the former towards the maximum likelihood estimate
+of a prior of any shape.
+
+Source: Laird, "Nonparametric maximum likelihood estimation of a mixing distribution" (1978).
 """
 
 from __future__ import annotations
@@ -20,7 +27,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.item_response_states import cells, cumulative, gauss_nodes
-from ..envs.quantiles import QuantileBank, by_score, logistic, normal, score_position
+from ..envs.quantiles import QuantileBank, QuantileTable, by_score, logistic, normal, score_position
 from ..envs.sequential import MAX_STATES
 from ..errors import TableError
 from ..scenarios.columns import Column
@@ -34,7 +41,22 @@ _NODES: Final = 9  # of each latent
 _REACH: Final = 3.0  # normal scores are cut there: a table of forty quantiles knows no more
 _LEAST: Final = 1e-12
 _NEVER: Final = 1e8  # variance of what was not observed
+_TRUST: Final = 20.0  # recorded queries of a class that weigh as much as the simulator
 FIELDS: Final = ("chance", "price", "worth")
+
+
+@dataclass(frozen=True, eq=False)
+class RecordedTask:
+    """Runs of one query, ``(n,)`` each: configuration, whether it was right, cost in USD, time in seconds.
+
+    ``group`` is the number of its class in the simulator.
+    """
+
+    group: int
+    config: I64
+    right: NDArray[np.bool_]
+    cost_usd: F64
+    latency_s: F64
 
 
 class TaskBelief:
@@ -45,12 +67,13 @@ class TaskBelief:
     Args:
         scenarios: simulators with the same configurations and classes.
         calls: calls of one configuration at most.
+        recorded: queries that the simulators were fitted to.
 
     Raises:
         TableError: if there are more than ``MAX_STATES`` counts of failures.
     """
 
-    def __init__(self, scenarios: Sequence[RouterScenario], calls: int) -> None:
+    def __init__(self, scenarios: Sequence[RouterScenario], calls: int, recorded: Sequence[RecordedTask] = ()) -> None:
         first = scenarios[0]
         tasks = first.tasks
         assert isinstance(tasks, ModelTasks)
@@ -69,9 +92,14 @@ class TaskBelief:
         self._mass = [np.mean([_mass(s, name, counts, self._z) for s in scenarios], axis=0) for name in classes]
         self._wrong = np.array([[1.0, 1.0] if e.wrong is None else [e.wrong.cost_factor, e.wrong.latency_factor]
                                 for e in entries])  # fmt: skip
-        tables = [entry.cost_usd.table() for entry in entries], [entry.latency_s.table() for entry in entries]
-        self._scored = [[by_score(table).values for table in some] for some in tables]
-        self._bank = QuantileBank([by_score(table) for table in tables[0]])
+        tables: tuple[list[QuantileTable], list[QuantileTable]] = ([], [])
+        for entry in entries:
+            assert entry.cost_usd is not None
+            assert entry.latency_s is not None
+            tables[0].append(by_score(entry.cost_usd.table()))
+            tables[1].append(by_score(entry.latency_s.table()))
+        self._scored = [[table.values for table in some] for some in tables]
+        self._bank = QuantileBank(tables[0])
         effort = tasks.effort or Effort()  # pyright: ignore[reportCallIssue]
         share = np.array([tasks.classes[name] for name in classes])
         shifts = np.array([(effort.classes or {}).get(name, (0.0, 0.0)) for name in classes], dtype=np.float64)
@@ -85,6 +113,25 @@ class TaskBelief:
             rest = part.task * (1.0 - part.difficulty**2) + part.family * kin + part.configuration * np.eye(size)
             self._shared.append(rest * within[j])
             self._own[j] = max(part.own * within[j], _LEAST)
+        for c, name in enumerate(classes):
+            found = [self._posterior(scenarios, name, c, counts, task) for task in recorded if task.group == c]
+            if found:
+                weight = len(found) / (len(found) + _TRUST)
+                self._mass[c] = (1.0 - weight) * self._mass[c] + weight * np.mean(found, axis=0)
+
+    def _posterior(
+        self, scenarios: Sequence[RouterScenario], name: str, c: int, counts: I64, task: RecordedTask
+    ) -> F64:
+        """``(S, Z)`` chance of further failures together with each cell of difficulty, given a query's runs."""
+        size = counts.shape[1]
+        won = np.bincount(task.config[task.right], minlength=size)
+        lost = np.bincount(task.config[~task.right], minlength=size)
+        scores = self.scores(task.config, task.cost_usd, task.latency_s, task.right)
+        sums = np.zeros((2, size))
+        np.add.at(sums, (slice(None), task.config), scores.T)
+        density = np.exp(self._logs(self._sums((won + lost)[None], sums[None]), np.zeros(1, np.int64), self._shift[c]))
+        mass = np.mean([_mass(s, name, counts, self._z, won, lost) for s in scenarios], axis=0) * density
+        return mass / mass[0].sum()
 
     @property
     def columns(self) -> tuple[Column, ...]:
@@ -93,20 +140,22 @@ class TaskBelief:
         ranges = {"chance": ("share", 0.0, 1.0), "price": ("log10 USD", -6.0, 6.0), "worth": ("log10", -6.0, 6.0)}
         return tuple(Column(f"belief.{name}.{field}", *ranges[field]) for field in FIELDS for name in self._names)
 
-    def scores(self, k: I64, cost_usd: F64, latency_s: F64) -> F64:
-        """Normal scores of failed calls, ``(n, 2)``: of the cost, and of the time in what the cost leaves open.
+    def scores(self, k: I64, cost_usd: F64, latency_s: F64, right: NDArray[np.bool_] | bool = False) -> F64:
+        """Normal scores of calls, ``(n, 2)``: of the cost, and of the time in what the cost leaves open.
 
         Args:
             k: ``(n,)`` configurations.
             cost_usd: ``(n,)`` what the calls cost.
             latency_s: ``(n,)`` how long they took.
+            right: whether they succeeded; by default they failed.
         """
+        factor = np.where(np.reshape(right, (-1, 1)), 1.0, self._wrong[k])
         found = np.zeros((len(k), 2))
         grid = np.linspace(-4.0, 4.0, len(self._scored[0][0]))
         for j, values in enumerate((cost_usd, latency_s)):
             for c in np.unique(k):
                 rows, table = k == c, self._scored[j][c]
-                x = values[rows] / self._wrong[c, j]
+                x = (values / factor[:, j])[rows]
                 # a value that many quantiles share stands in their middle
                 low, high = np.interp(x, table, grid), -np.interp(-x, -table[::-1], grid)
                 found[rows, j] = 0.5 * (low + high)
@@ -207,8 +256,13 @@ class _Seen:
     rest: F64
 
 
-def _mass(scenario: RouterScenario, name: str, counts: I64, z: F64) -> F64:
-    """``(S, Z)`` chance of failures ``counts`` ``(S, K)`` in a class of task together with each cell of difficulty."""
+def _mass(
+    scenario: RouterScenario, name: str, counts: I64, z: F64, won: I64 | None = None, lost: I64 | None = None
+) -> F64:
+    """``(S, Z)`` chance of failures ``counts`` ``(S, K)`` in a class of task together with each cell of difficulty.
+
+    With ``won`` and ``lost``, each ``(K,)``, the chance of those successes and failures before them as well.
+    """
     tasks = scenario.tasks
     assert isinstance(tasks, ModelTasks)
     entries = list(scenario.portfolio.values())
@@ -226,7 +280,10 @@ def _mass(scenario: RouterScenario, name: str, counts: I64, z: F64) -> F64:
             latent = tasks.configuration_sd if entry.latent_sd is None else entry.latent_sd
             margin = (skill - difficulty)[:, None, None] + tasks.family_sd * x[:, None] + latent * x
             wrong = cumulative(logistic(), -margin)
-            failed = (wrong ** powers[:, None, None, None]) @ weight
+            chance = wrong ** powers[:, None, None, None]
+            if won is not None and lost is not None:
+                chance = chance * (1.0 - wrong) ** won[k] * wrong ** lost[k]
+            failed = chance @ weight
             product = (product[:, None] * failed).reshape(-1, *failed.shape[1:])
             place = place * len(powers) + counts[:, k]
         mass *= (product @ weight)[place]
@@ -234,5 +291,5 @@ def _mass(scenario: RouterScenario, name: str, counts: I64, z: F64) -> F64:
         # the share of each cell that lies beyond the ceiling, where nothing but failures happens
         top = (tasks.ceiling - centre) / max(sd, _LEAST)
         beyond = np.clip(1.0 - (cumulative(normal(), np.array(top)) * len(z) - np.arange(len(z))), 0.0, 1.0)
-        mass = mass * (1.0 - beyond) + beyond / len(z)
+        mass = mass * (1.0 - beyond) + (beyond / len(z) if won is None or not won.any() else 0.0)
     return mass

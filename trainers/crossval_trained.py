@@ -28,7 +28,7 @@ from ..scenarios.schema import FAILED_STATUSES, RouterScenario
 from ..scenarios.tables import RecordedTable
 from ..scenarios.tasks import ModelTaskSource
 from .attempts import AttemptCore, MixedSource, ReplaySource, index_policy, play_out
-from .belief import TaskBelief
+from .belief import RecordedTask, TaskBelief
 from .foresight import foresight
 from .policy import Policy
 from .portfolio import best_single, greedy_plans
@@ -153,7 +153,8 @@ class Fitted:
         calibration: the fit to the training queries.
         scenarios: what was trained on, the first from this fit, the others from fits to resampled queries.
         known: a task source of the first.
-        belief: what failed calls say of a task.
+        simulated: what failed calls say of a simulated task.
+        belief: what they say of a recorded one: the training queries have a say of their own.
         configs: indices of the configurations in the table.
         features: ``(Q, F)`` what is known of each query of the table before any call, in the simulator's columns.
     """
@@ -162,6 +163,7 @@ class Fitted:
     calibration: Calibration
     scenarios: tuple[RouterScenario, ...]
     known: ModelTaskSource
+    simulated: TaskBelief
     belief: TaskBelief
     configs: tuple[int, ...]
     features: NDArray[np.float32]
@@ -175,7 +177,7 @@ class Fitted:
         """Lanes whose tasks come from all simulators."""
         source = MixedSource([ModelTaskSource(scenario) for scenario in self.scenarios])
         return AttemptCore(
-            self.scenarios[0], lanes, source=source, stake=self.stake, belief=self.belief, profile="clean"
+            self.scenarios[0], lanes, source=source, stake=self.stake, belief=self.simulated, profile="clean"
         )
 
 
@@ -199,10 +201,21 @@ def fit_on(
         columns = columns_of(table, configs, chosen, labels)
         fits.append(calibrate(columns, configs=names, mapping=_SHOWN, class_column="class"))
     scenarios = tuple(training_scenario(fit.scenario, repeats, per_usd) for fit in fits)
-    known, belief = ModelTaskSource(scenarios[0]), TaskBelief(scenarios, repeats)
-    one = AttemptCore(scenarios[0], belief=belief)
+    known, simulated = ModelTaskSource(scenarios[0]), TaskBelief(scenarios, repeats)
+    features = _features(known, labels)
+    recorded = [_runs_of(table, configs, q, int(features[q].argmax())) for q in train.tolist()]
+    one = AttemptCore(scenarios[0], belief=simulated)
     policy = index_policy(one.observation_columns, len(one.action_names), seed=seed)
-    return Fitted(policy, fits[0], scenarios, known, belief, tuple(configs), _features(known, labels))
+    belief = TaskBelief(scenarios, repeats, recorded)
+    return Fitted(policy, fits[0], scenarios, known, simulated, belief, tuple(configs), features)
+
+
+def _runs_of(table: RecordedTable, configs: Sequence[int], query: int, group: int) -> RecordedTask:
+    """All runs of some configurations on one query."""
+    there = np.arange(table.success.shape[2]) < table.n_samples[query, configs][:, None]
+    config, sample = np.nonzero(there)
+    cell = query, np.asarray(configs)[config], sample
+    return RecordedTask(group, config, table.success[cell] >= 0.5, table.cost_usd[cell], table.latency_s[cell])
 
 
 def train_in(fitted: Fitted, *, steps: int, seed: int, config: PPOConfig | None = None) -> Fitted:
