@@ -127,9 +127,11 @@ class TaskBelief:
         won = np.bincount(task.config[task.right], minlength=size)
         lost = np.bincount(task.config[~task.right], minlength=size)
         scores = self.scores(task.config, task.cost_usd, task.latency_s, task.right)
-        sums = np.zeros((2, size))
-        np.add.at(sums, (slice(None), task.config), scores.T)
-        density = np.exp(self._logs(self._sums((won + lost)[None], sums[None]), np.zeros(1, np.int64), self._shift[c]))
+        sums = np.zeros((size, 2))
+        np.add.at(sums, task.config, scores)
+        density = np.exp(
+            self._logs(self._sums((won + lost)[None], sums.T[None]), np.zeros(1, np.int64), self._shift[c])
+        )
         mass = np.mean([_mass(s, name, counts, self._z, won, lost) for s in scenarios], axis=0) * density
         return mass / mass[0].sum()
 
