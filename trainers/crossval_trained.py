@@ -57,7 +57,7 @@ class TrainedOptions:
             class. Classes have their own difficulty, skills and price level, shrunk to the common ones.
     """
 
-    steps: int = 1_000_000
+    steps: int = 500_000
     simulators: int = 3
     draws: int = 32
     class_column: str | None = None
@@ -235,7 +235,7 @@ def train_in(fitted: Fitted, *, steps: int, seed: int, config: PPOConfig | None 
     )
     result = train_loop(
         lambda lanes: LaneVectorEnv(fitted.core(lanes)), chosen, initial=fitted.policy, evaluate_fn=utility,
-        evaluate_every=15,
+        evaluate_every=10,
     )  # fmt: skip
     better = result.best_score is not None and result.best_score > utility(fitted.policy)
     return replace(fitted, policy=result.policy) if better else fitted
