@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 from . import envs as envs  # registers the environments
 
 if TYPE_CHECKING:
+    from .envs.tools import EpisodeResult, ToolEpisode, ToolSession
     from .envs.trace import trace_digest
     from .envs.wrap import wrap
     from .envs.wrap_types import ToolError, WrapTool
@@ -24,9 +25,12 @@ __version__ = "0.1.0"
 
 __all__ = [
     "CallEffect",
+    "EpisodeResult",
     "Scenario",
     "Status",
+    "ToolEpisode",
     "ToolError",
+    "ToolSession",
     "WrapTool",
     "__version__",
     "evaluate",
@@ -43,9 +47,12 @@ __all__ = [
 # Where each public name lives; keep in step with the imports for type checkers above.
 _HOMES = {
     "CallEffect": ".faults",
+    "EpisodeResult": ".envs.tools",
     "Scenario": ".scenarios",
     "Status": ".faults",
+    "ToolEpisode": ".envs.tools",
     "ToolError": ".envs.wrap_types",
+    "ToolSession": ".envs.tools",
     "WrapTool": ".envs.wrap_types",
     "evaluate": ".trainers",
     "evaluate_frontier": ".trainers",

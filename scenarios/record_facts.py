@@ -9,7 +9,7 @@ from . import record_schema as rs
 REFERENCE_ROWS = 2048
 """Records in the sample that ranks and ranges are taken from."""
 
-_TYPES: dict[str, FieldType] = {
+TYPE_OF: dict[str, FieldType] = {
     "key": FieldType.KEY, "email": FieldType.EMAIL, "phone": FieldType.PHONE, "date": FieldType.DATE,
     "stamp": FieldType.STAMP, "amount": FieldType.AMOUNT, "integer": FieldType.INTEGER, "choice": FieldType.CHOICE,
     "code": FieldType.CODE, "reference": FieldType.REFERENCE, "sum": FieldType.AMOUNT, "product": FieldType.AMOUNT,
@@ -21,7 +21,7 @@ def field_type(schema: rs.RecordSchema, kind: str, name: str) -> FieldType:
     field = schema.kinds[kind].fields[name]
     if isinstance(field, rs.CopyField):
         return field_type(schema, *field.of.split("."))
-    return _TYPES.get(field.type, FieldType.TEXT)
+    return TYPE_OF.get(field.type, FieldType.TEXT)
 
 
 def facts_of(schema: rs.RecordSchema, kind: str, name: str, span: tuple[float, float] | None = None) -> FieldFacts:
