@@ -35,8 +35,24 @@ class PolicyError(BrownoutError, ValueError):
     """A policy name or a policy's action is not valid."""
 
 
+class AgentError(BrownoutError, ValueError):
+    """An agent under stress cannot be loaded or started."""
+
+
+class StressError(BrownoutError, ValueError):
+    """A stress run, or what is built on one, is not possible as it was asked for."""
+
+
 class WorkerError(BrownoutError, RuntimeError):
     """A worker crashed, hung or could not be replaced; what was done so far is kept."""
+
+
+class ServeError(BrownoutError, RuntimeError):
+    """A service cannot start or go on: an address in use, a limit out of range, a damaged record."""
+
+
+class GateError(BrownoutError, ValueError):
+    """A gate cannot be used as it is written, or asks for what a run does not hold."""
 
 
 class EpisodeError(BrownoutError, RuntimeError):

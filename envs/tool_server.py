@@ -52,7 +52,7 @@ class ToolServer:
         return Response(410, headers, self.clerk.error(410), 0.0)
 
     def handle(self, work: Callable[[], Reply]) -> Response:
-        """Let one request happen and return what comes back."""
+        """Let one request happen, while the episode is open, and return what comes back."""
         core, office = self.core, self.office
         office.number += 1
         before, interruptions = office.now, core.interruptions

@@ -34,6 +34,7 @@ class Exchange:
         self._hash = hashlib.sha256(header.encode())
         self.account: Callable[[], None] = lambda: None
         self._shown: tuple[Any, tuple[Tool, ...]] = None, ()
+        self.watch: Callable[[dict[str, Any]], None] = lambda event: None
 
     @property
     def digest(self) -> str:
@@ -151,9 +152,10 @@ class Exchange:
         return operation, arguments
 
     def _record(self, kind: str, request: dict[str, Any], work: Callable[[], Reply]) -> Response:
-        """Make a request, account for it and write it down."""
+        """Make a request, account for it and write it down; one that comes after the end leaves no trace."""
         server = self.server
         if server.over:
+            self.watch({"kind": "after"})
             return server.gone()
         try:
             response = server.handle(work)
@@ -175,6 +177,7 @@ class Exchange:
             {"n": len(self.events) + 1, "clock_s": float(core.clock[0]), "spend_usd": float(core.spend[0]),
              **event, "digest": self.digest}
         )  # fmt: skip
+        self.watch(self.events[-1])
 
     def _take_token(self, response: Response) -> None:
         """Keep a new token as an HTTP client would: if the answer can be read."""

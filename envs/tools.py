@@ -7,10 +7,11 @@ the answers written out as services write them and the arguments taken at their 
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
 from typing import Any, Self
+from weakref import ref
 
 import numpy as np
 
@@ -138,6 +139,8 @@ class ToolEpisode:
         split: ``train`` or ``eval``: disjoint sets of episodes.
         episode: index of the episode of this seed.
         max_calls: requests after which the episode ends.
+        watch: given every event as it is added to :attr:`events`; it may return an outcome to close the episode with.
+            Of a request after the end it is told as ``{"kind": "after"}``, which is no event.
 
     Raises:
         ScenarioError: if the scenario is no workflow, or profile, intensity or split cannot be used.
@@ -157,6 +160,7 @@ class ToolEpisode:
         split: str = "eval",
         episode: int = 0,
         max_calls: int = 200,
+        watch: Callable[[dict[str, Any]], str | None] | None = None,
     ) -> None:
         from .. import __version__
 
@@ -181,6 +185,8 @@ class ToolEpisode:
         self._server = ToolServer(core)
         self._exchange = Exchange(self._server, f"{__version__} {core.spec.hash} {int(seed)} {int(episode)}")
         self._account = self._exchange.account = Account(self._server)
+        if watch is not None:
+            self._exchange.watch = _heeding(watch, ref(self))
         self.session = ToolSession(self._exchange, self._task())
 
     @property
@@ -379,6 +385,19 @@ class ToolEpisode:
 def _built_in(name: str) -> Scenario:
     """A built-in scenario, read once."""
     return load_scenario(name)
+
+
+def _heeding(
+    watch: Callable[[dict[str, Any]], str | None], episode: ref[ToolEpisode]
+) -> Callable[[dict[str, Any]], None]:
+    """Return ``watch``, with its answer done; the reference is weak, else no episode would ever go."""
+
+    def heed(event: dict[str, Any]) -> None:
+        outcome, found = watch(event), episode()
+        if outcome is not None and found is not None:
+            found.close(outcome)
+
+    return heed
 
 
 def _name_of(spec: WorkflowScenario) -> Any:

@@ -13,13 +13,22 @@ PACKAGES: list[str] = PYPROJECT["tool"]["setuptools"]["packages"]
 OUTSIDE = {"tests", "benchmarks", "docs", "examples", "build", "dist", "runs"}
 
 # Modules that cannot be imported with the core dependencies alone: module -> the extra it needs.
-NEEDS_EXTRA: dict[str, str] = {}
+NEEDS_EXTRA: dict[str, str] = dict.fromkeys(
+    (
+        "brownout.envs.mcp_face",
+        "brownout.envs.serve",
+        "brownout.envs.serve_agents",
+        "brownout.envs.serve_control",
+        "brownout.envs.serve_listener",
+    ),
+    "serve",
+)
 
 # Modules that may import a heavy library at their top: path -> libraries.
-HEAVY_ALLOWED: dict[str, set[str]] = {}
+HEAVY_ALLOWED: dict[str, set[str]] = {"envs/mcp_face.py": {"mcp"}, "envs/serve_listener.py": {"uvicorn"}}
 
-# Modules that may ask for fresh entropy, by `SeedSequence()`: a reset without a seed has to.
-ENTROPY_ALLOWED = {"envs/vector.py"}
+# Modules that may ask for fresh entropy: a reset without a seed (`SeedSequence()`), a service's ids (`secrets`).
+ENTROPY_ALLOWED = {"envs/vector.py", "envs/serve_secrets.py"}
 
 
 def folder(package: str) -> Path:

@@ -64,7 +64,7 @@ def absolute_modules(node: ast.Import | ast.ImportFrom) -> list[str]:
 
 
 def findings(source: str, entropy: bool = False) -> list[str]:
-    """What is forbidden in a source text, each with its line; ``entropy`` allows ``SeedSequence()``."""
+    """What is forbidden in a source text, each with its line; ``entropy`` allows ``SeedSequence()`` and ``secrets``."""
     tree = ast.parse(source)
     names = aliases(tree)
     in_dunder_hash = {
@@ -82,7 +82,7 @@ def findings(source: str, entropy: bool = False) -> list[str]:
         if isinstance(node, ast.Import | ast.ImportFrom):
             for module in absolute_modules(node):
                 top = module.split(".")[0]
-                if top in MODULES:
+                if top in MODULES and not (entropy and top == "secrets"):
                     report(node, f"import {module}", MODULES[top])
                 if module == "numpy.random" and isinstance(node, ast.ImportFrom):
                     for alias in node.names:

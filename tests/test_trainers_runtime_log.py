@@ -54,7 +54,7 @@ def test_a_killed_process_loses_no_row(path: Path) -> None:
         f"log = CallLog({str(path)!r})\n"
         "call = {'kind': 'launch', 'query_id': 'q', 'config': 'c', 'run': 0}\n"
         "for i in range(10):\n    log.write({**call, 'sample': i})\n"
-        'os.write(log._file, b\'{"kind": "launch", "query\')\nos.kill(os.getpid(), 9)\n'
+        'os.write(log._log._file, b\'{"kind": "launch", "query\')\nos.kill(os.getpid(), 9)\n'
     )
     done = subprocess.run([sys.executable, "-c", code], check=False, timeout=60)
     assert done.returncode == -9

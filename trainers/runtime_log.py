@@ -6,7 +6,6 @@ and labels come after the calls they speak of, as lines of their own; :func:`exp
 
 from __future__ import annotations
 
-import fcntl
 import json
 import os
 from collections import Counter
@@ -17,6 +16,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from ..append_log import AppendLog
 from ..errors import TableError
 from ..extras import missing_extra
 
@@ -43,7 +43,8 @@ class CallLog:
     """
 
     def __init__(self, path: str | Path, *, sync: bool = False) -> None:
-        self.path = Path(path)
+        self._log = AppendLog(path, error=TableError)
+        self.path, self.torn_bytes = self._log.path, self._log.torn_bytes
         self.failure: OSError | None = None
         self.rows = 0
         self._sync = sync
@@ -51,37 +52,11 @@ class CallLog:
         self._runs: Counter[str] = Counter()
         self.done: set[str] = set()
         try:
-            self.path.parent.mkdir(parents=True, exist_ok=True)
-            self._file = os.open(self.path, os.O_RDWR | os.O_CREAT | os.O_APPEND, 0o644)
-        except OSError as error:
-            raise TableError(f"{self.path}: cannot open the log: {error}") from error
-        try:
-            fcntl.flock(self._file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-            self.torn_bytes = self._take_away_torn_line()
             for row in _lines(self.path):
                 self._count(row)
-        except BlockingIOError:
-            os.close(self._file)
-            raise TableError(f"{self.path}: another process is writing this log; allowed: one at a time") from None
         except TableError:
-            os.close(self._file)
+            self._log.close()
             raise
-
-    def _take_away_torn_line(self) -> int:
-        """Cut the file back to its last whole line; returns the bytes taken away."""
-        size = os.fstat(self._file).st_size
-        end, tail = size, b""
-        while end > 0:
-            start = max(end - 65536, 0)
-            tail = os.pread(self._file, end - start, start)
-            at = tail.rfind(b"\n")
-            if at >= 0:
-                end = start + at + 1
-                break
-            end = start
-        if end < size:
-            os.ftruncate(self._file, end)
-        return size - end
 
     def _count(self, row: Mapping[str, Any]) -> None:
         query, kind = str(row.get("query_id")), row.get("kind")
@@ -109,10 +84,9 @@ class CallLog:
             self._count(row)
         data = (json.dumps(row, ensure_ascii=False, allow_nan=False, default=_plain) + "\n").encode()
         try:
-            while data:  # one write as a rule, so that a line is whole or torn at its end
-                data = data[os.write(self._file, data) :]
+            self._log.append(data)
             if self._sync:
-                os.fsync(self._file)
+                self._log.sync()
             self.rows += 1
         except OSError as error:
             self.failure = self.failure or error
@@ -146,10 +120,7 @@ class CallLog:
 
     def close(self) -> None:
         """Flush to the disk and close."""
-        if self._file >= 0:
-            os.fsync(self._file)
-            os.close(self._file)
-            self._file = -1
+        self._log.close()
 
     def __enter__(self) -> CallLog:
         return self

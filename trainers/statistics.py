@@ -284,6 +284,51 @@ def paired_difference(
     return Difference(estimate.value, estimate.low, estimate.high, len(delta), p_value, detectable)
 
 
+def paired_proportion(a: ArrayLike, b: ArrayLike, level: float = 0.95, power: float = 0.8) -> Difference:
+    """Difference of two shares over the same episodes, with an interval that is not empty where none differ.
+
+    The adjusted Wald interval: with ``f12`` episodes that only ``a`` won, ``f21`` that only ``b`` won,
+    ``p12 = (f12 + 1) / (n + 2)`` and ``p21`` likewise, ``p12 - p21 +- z sqrt((p12 + p21 - (p12 - p21)**2) / (n + 2))``.
+    The p-value is that of McNemar's exact test.
+
+    Args:
+        a: ``(n,)`` of 0 and 1, or booleans.
+        b: ``(n,)`` of the other, on the same episodes in the same order.
+        level: confidence level.
+        power: power of the smallest detectable difference.
+
+    Raises:
+        ValueError: if the two are not equally long, or a value is neither 0 nor 1.
+
+    Source: Bonett and Price (2012); McNemar (1947).
+
+    >>> found = paired_proportion([1] * 20, [1] * 20)
+    >>> found.value, round(found.low, 3), round(found.high, 3)
+    (0.0, -0.126, 0.126)
+    """
+    _check_share("level", level)
+    _check_share("power", power)
+    first, second = _vector(a), _vector(b)
+    if first.shape != second.shape:
+        raise ValueError(f"a and b: got {len(first)} and {len(second)} values; allowed: equally many")
+    n = len(first)
+    if not n or np.isnan(first).any() or np.isnan(second).any():
+        return Difference(NAN, NAN, NAN, n, NAN, NAN)
+    both = np.concatenate([first, second])
+    wrong = both[(both != 0.0) & (both != 1.0)]
+    if wrong.size:
+        raise ValueError(f"a and b: got {wrong[0]}; allowed: 0 and 1")
+    from scipy.special import bdtr
+
+    won, lost = int((first > second).sum()), int((first < second).sum())
+    p12, p21 = (won + 1.0) / (n + 2.0), (lost + 1.0) / (n + 2.0)
+    error = math.sqrt((p12 + p21 - (p12 - p21) ** 2) / (n + 2.0))
+    z = _t_quantile((1.0 + level) / 2.0, math.inf)
+    low, high = max(-1.0, p12 - p21 - z * error), min(1.0, p12 - p21 + z * error)
+    p_value = min(1.0, 2.0 * float(bdtr(float(min(won, lost)), won + lost, 0.5)))
+    return Difference((won - lost) / n, low, high, n, p_value, (z + _t_quantile(power, math.inf)) * error)
+
+
 def bootstrap_estimate(value: float, draws: ArrayLike, n: int, level: float = 0.95) -> Estimate:
     """A figure with the percentile interval of its bootstrap draws.
 

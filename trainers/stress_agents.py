@@ -1,0 +1,236 @@
+"""Agents under stress: what a user names on the command line, as something that plays one episode.
+
+An agent is a callable that is given a session, or a command that is told where its session is served. A driver is
+all that the rest of a stress run knows of either.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import difflib
+import hashlib
+import importlib
+import importlib.util
+import inspect
+import os
+import re
+import shlex
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Awaitable, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from types import ModuleType
+from typing import TYPE_CHECKING, Any, Final, Protocol
+
+from ..errors import AgentError
+
+if TYPE_CHECKING:
+    from ..envs.tools import ToolEpisode
+
+_SPEC: Final = re.compile(r"(?P<place>[^:]+|.+\.py):(?P<name>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
+FORMS: Final = "module:callable, path/file.py:callable, http:COMMAND or mcp:COMMAND"
+LINGER_S: Final = 5.0  # real seconds that a command gets to end after its episode has
+_POLL_S: Final = 0.02
+_STOP_S: Final = 2.0  # what a command gets between SIGTERM and SIGKILL
+
+
+class AgentStopped(BaseException):  # not an Exception: an agent that catches those must not catch this
+    """Ends an agent that goes on asking after its episode is over."""
+
+
+class AgentFailed(Exception):
+    """An agent's process ended badly.
+
+    Args:
+        why: one line.
+        killed: whether a signal ended it.
+    """
+
+    def __init__(self, why: str, killed: bool) -> None:
+        super().__init__(why)
+        self.killed = killed
+
+
+class AgentDriver(Protocol):
+    """Plays one episode with an agent."""
+
+    @property
+    def spec(self) -> str:
+        """As the user wrote it."""
+        ...
+
+    @property
+    def digest(self) -> str | None:
+        """Of the agent's source, where there is a file; a resumed run refuses another one."""
+        ...
+
+    @property
+    def remote(self) -> bool:
+        """Whether the agent runs in a process of its own."""
+        ...
+
+    def run(self, episode: ToolEpisode, stopped: Callable[[], bool]) -> None:
+        """Let the agent work until it returns.
+
+        Args:
+            episode: the episode, open.
+            stopped: whether the agent has outlived its episode and must be ended.
+
+        Raises:
+            AgentFailed: its process ended badly.
+            AgentStopped: it outlived its episode and was ended.
+            BaseException: what a callable raised.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class CallableDriver:
+    """``agent(session)``, plain or async."""
+
+    spec: str
+    agent: Callable[[Any], Any]
+    digest: str | None
+    remote: bool = False
+
+    def run(self, episode: ToolEpisode, stopped: Callable[[], bool]) -> None:
+        """Call it; an async agent gets an event loop of its own."""
+        answer = self.agent(episode.session)
+        if inspect.isawaitable(answer):
+            asyncio.run(_finish(answer))
+
+
+@dataclass(frozen=True)
+class CommandDriver:
+    """A program that is told by environment variables where its session is served.
+
+    Args:
+        spec: as the user wrote it.
+        face: ``http`` or ``mcp``.
+        command: program and arguments.
+    """
+
+    spec: str
+    face: str
+    command: tuple[str, ...]
+    digest: str | None
+    remote: bool = True
+
+    def run(self, episode: ToolEpisode, stopped: Callable[[], bool]) -> None:
+        """Serve the session, start the command and wait for its end."""
+        from .stress_faces import open_face
+
+        over_at: float | None = None
+        with open_face(self.face, episode) as told:
+            process = subprocess.Popen(self.command, env=os.environ | told, stdin=subprocess.DEVNULL)
+            try:
+                while (status := process.poll()) is None:
+                    if over_at is None and episode.done:
+                        over_at = time.monotonic()
+                    if stopped() or (over_at is not None and time.monotonic() > over_at + LINGER_S):
+                        raise AgentStopped
+                    time.sleep(_POLL_S)
+            finally:
+                _end(process)
+        if status:
+            why = signal.Signals(-status).name if status < 0 else f"exit status {status}"
+            raise AgentFailed(f"{self.command[0]}: {why}", killed=status < 0)
+
+
+def load_agent(spec: str) -> AgentDriver:
+    """Find an agent.
+
+    Args:
+        spec: ``module:callable`` or ``path/file.py:callable``, where the callable takes a session and may be async;
+            ``http:COMMAND`` or ``mcp:COMMAND`` for a program that finds ``BROWNOUT_BASE_URL``, ``BROWNOUT_TOKEN``
+            and ``BROWNOUT_TASK`` in its environment.
+
+    Raises:
+        AgentError: there is no such module, file, callable or program, or importing it failed.
+    """
+    face, sign, command = spec.partition(":")
+    if sign and face in ("http", "mcp"):
+        return _command(spec, face, command)
+    match = _SPEC.fullmatch(spec)
+    if match is None:
+        raise AgentError(f"agent {spec!r}: not of a form that is known; allowed: {FORMS}")
+    place, name = match["place"], match["name"]
+    module = _module(spec, place)
+    found: Any = module
+    for part in name.split("."):
+        if not hasattr(found, part):
+            near = difflib.get_close_matches(part, dir(found), n=1)
+            hint = f"; did you mean {near[0]!r}?" if near else ""
+            raise AgentError(f"agent {spec!r}: {place!r} has no {part!r}{hint}")
+        found = getattr(found, part)
+    if not callable(found):
+        raise AgentError(f"agent {spec!r}: {name!r} is a {type(found).__name__}; allowed: a callable agent(session)")
+    try:
+        inspect.signature(found).bind(None)
+    except TypeError as error:
+        raise AgentError(f"agent {spec!r}: cannot be called with one session: {error}") from None
+    except ValueError:
+        pass  # a builtin that does not say its parameters
+    return CallableDriver(spec, found, _digest(getattr(module, "__file__", None)))
+
+
+def _command(spec: str, face: str, text: str) -> CommandDriver:
+    try:
+        command = tuple(shlex.split(text))
+    except ValueError as error:
+        raise AgentError(f"agent {spec!r}: not a command line: {error}") from None
+    if not command or shutil.which(command[0]) is None:
+        raise AgentError(f"agent {spec!r}: no program {command[0] if command else ''!r} on the path")
+    files = [part for part in command[1:] if Path(part).is_file()]
+    return CommandDriver(spec, face, command, _digest(files[0]) if files else None)
+
+
+def _module(spec: str, place: str) -> ModuleType:
+    try:
+        if not place.endswith(".py"):
+            here = os.getcwd()
+            if here not in sys.path:
+                sys.path.insert(0, here)
+            return importlib.import_module(place)
+        path = Path(place).expanduser().absolute()
+        if not path.is_file():
+            raise AgentError(f"agent {spec!r}: no file {place!r}")
+        if str(path.parent) not in sys.path:
+            sys.path.insert(0, str(path.parent))  # as when it is run as a script
+        name = f"brownout_agent_{path.stem}"  # a file may be called like a module of the standard library
+        found = importlib.util.spec_from_file_location(name, path)
+        assert found is not None
+        assert found.loader is not None
+        module = importlib.util.module_from_spec(found)
+        sys.modules[name] = module
+        found.loader.exec_module(module)
+        return module
+    except AgentError:
+        raise
+    except (Exception, SystemExit) as error:
+        raise AgentError(f"agent {spec!r}: cannot import {place!r}: {type(error).__name__}: {error}") from error
+
+
+def _digest(file: str | None) -> str | None:
+    if file is None or not Path(file).is_file():
+        return None
+    return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
+
+
+async def _finish(answer: Awaitable[Any]) -> None:
+    await answer
+
+
+def _end(process: subprocess.Popen[bytes]) -> None:
+    if process.poll() is not None:
+        return
+    process.terminate()
+    try:
+        process.wait(_STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
