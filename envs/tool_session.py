@@ -34,6 +34,7 @@ class Exchange:
         self._hash = hashlib.sha256(header.encode())
         self.account: Callable[[], None] = lambda: None
         self.watch: Callable[[dict[str, Any]], None] = lambda event: None
+        self._shown: tuple[Any, tuple[Tool, ...]] = None, ()
 
     @property
     def digest(self) -> str:
@@ -43,7 +44,11 @@ class Exchange:
     @property
     def tools(self) -> tuple[Tool, ...]:
         """The tools as they are described to the agent now."""
-        return tuple(operation.tool for operation in self.server.operations if operation.listed)
+        operations = self.server.operations
+        if self._shown[0] is not operations:  # the agent gets copies, to do with as it likes
+            listed = [operation.tool for operation in operations if operation.listed]
+            self._shown = operations, tuple(copy.deepcopy(listed))
+        return self._shown[1]
 
     # ---------------------------------------------------------------- requests
 

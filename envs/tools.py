@@ -9,14 +9,17 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import asdict, dataclass, fields
+from functools import lru_cache
 from typing import Any, Self
+from weakref import ref
 
 import numpy as np
 
 from ..errors import EpisodeError
 from ..faults.registry import lookup
 from ..rewards.components import COMPONENT_NAMES
-from ..scenarios.loading import LIBRARY
+from ..scenarios.loading import LIBRARY, load_scenario
+from ..scenarios.schema import Scenario
 from ..scenarios.workflow_schema import WorkflowScenario
 from .tool_api import Response, Tool, argument_name, slug
 from .tool_core import ToolCore
@@ -102,6 +105,29 @@ class EpisodeResult:
         return cls(**values)
 
 
+class Account:
+    """What the requests of an episode have cost and gained, and what struck them.
+
+    Args:
+        server: the services.
+    """
+
+    def __init__(self, server: ToolServer) -> None:
+        self._server = server
+        self.components = np.zeros(len(COMPONENT_NAMES))
+        self.utility = 0.0
+        self.struck: list[tuple[int, bool]] = []
+        """Per row of the plan's log the number of the request, and whether its work was done."""
+
+    def __call__(self) -> None:
+        """Enter the last request."""
+        core = self._server.core
+        self.components += core.components[0]
+        self.utility += float(core.reward[0])
+        size = 0 if core.plan is None else len(core.plan.log)
+        self.struck += [(self._server.office.number, core.worked)] * (size - len(self.struck))
+
+
 class ToolEpisode:
     """One episode of a workflow, for one agent.
 
@@ -138,6 +164,8 @@ class ToolEpisode:
     ) -> None:
         from .. import __version__
 
+        if isinstance(scenario, str) and (LIBRARY / f"{scenario}.yaml").is_file():
+            scenario = _built_in(scenario)
         core = ToolCore(scenario, profile=profile, intensity=intensity, split=split, max_calls=max_calls)
         core.seed(core.all_lanes, [seed])
         core.begin(core.all_lanes, int(episode))
@@ -156,12 +184,9 @@ class ToolEpisode:
         }
         self._server = ToolServer(core)
         self._exchange = Exchange(self._server, f"{__version__} {core.spec.hash} {int(seed)} {int(episode)}")
-        self._exchange.account = self._account
+        self._account = self._exchange.account = Account(self._server)
         if watch is not None:
-            self._exchange.watch = lambda event: self._heed(watch(event))
-        self._components = np.zeros(len(COMPONENT_NAMES))
-        self._utility = 0.0
-        self._struck: list[tuple[int, bool]] = []
+            self._exchange.watch = _heeding(watch, ref(self))
         self.session = ToolSession(self._exchange, self._task())
 
     @property
@@ -208,7 +233,7 @@ class ToolEpisode:
         if not self.done:
             raise EpisodeError("the episode is still open; let the agent finish, or call close()")
         core = self._core
-        parts = dict(zip(COMPONENT_NAMES, self._components.tolist(), strict=True))
+        parts = dict(zip(COMPONENT_NAMES, self._account.components.tolist(), strict=True))
         outcome = OUTCOMES[int(core.outcome[0])]
         standing = int(core.standing(core.all_lanes)[0])
         twice = int(np.maximum(core.applied[0] - 1, 0)[core.writes].sum())
@@ -219,7 +244,7 @@ class ToolEpisode:
                ("scenario_hash", "profile", "intensity", "split", "seed", "episode")},
             outcome=outcome,
             success=outcome == "success",
-            utility=self._utility,
+            utility=self._account.utility,
             components=parts,
             cost_usd=float(core.spend[0]),
             latency_s=float(core.clock[0]),
@@ -275,17 +300,6 @@ class ToolEpisode:
 
     # ---------------------------------------------------------------- parts
 
-    def _heed(self, outcome: str | None) -> None:
-        if outcome is not None:
-            self.close(outcome)
-
-    def _account(self) -> None:
-        """Add up what the last request cost and gained, and note what struck it."""
-        self._components += self._core.components[0]
-        self._utility += float(self._core.reward[0])
-        size = 0 if self._core.plan is None else len(self._core.plan.log)
-        self._struck += [(self._server.office.number, self._core.worked)] * (size - len(self._struck))
-
     def _task(self) -> dict[str, Any]:
         core, case, spec = self._core, self._core.case(), self._core.spec
         ids = {f"{slug(record)}_id": case.id(record) for record in spec.records}
@@ -339,7 +353,7 @@ class ToolEpisode:
                    "field": f"{record}.{field}"}  # fmt: skip
         if core.plan is None:
             return
-        for (call, worked), row in zip(self._struck, core.plan.log.rows(), strict=True):
+        for (call, worked), row in zip(self._account.struck, core.plan.log.rows(), strict=True):
             effect = str(row["effect"])
             yield {"effect": effect, "id": str(row["fault"]), "family": lookup(effect).category,
                    "time_s": float(row["time_s"]), "call": call, "service": str(row["service"]),
@@ -354,7 +368,7 @@ class ToolEpisode:
             when = f"{event['clock_s']:9.2f} s  ${event['spend_usd']:8.4f}"
             if event["kind"] in ("call", "wire"):
                 number += 1
-                what = event.get("tool") or f"{event['method']} {event['path']}"
+                what = event["tool"] if event["kind"] == "call" else f"{event['method']} {event['path']}"
                 response = event["response"]
                 yield f"{when}  {what}: {response['failure'] or response['status']}"
                 for injection in injections:
@@ -365,6 +379,25 @@ class ToolEpisode:
                 yield f"{when}  thinking: {event['latency_s']:.2f} s, ${event['cost_usd']:.4f}"
         clock, spend = float(self._core.clock[0]), float(self._core.spend[0])
         yield f"{clock:9.2f} s  ${spend:8.4f}  {OUTCOMES[int(self._core.outcome[0])]}"
+
+
+def _heeding(
+    watch: Callable[[dict[str, Any]], str | None], episode: ref[ToolEpisode]
+) -> Callable[[dict[str, Any]], None]:
+    """Return ``watch``, with its answer done; the reference is weak, else no episode would ever go."""
+
+    def heed(event: dict[str, Any]) -> None:
+        outcome, found = watch(event), episode()
+        if outcome is not None and found is not None:
+            found.close(outcome)
+
+    return heed
+
+
+@lru_cache(maxsize=32)
+def _built_in(name: str) -> Scenario:
+    """A built-in scenario, read once."""
+    return load_scenario(name)
 
 
 def _name_of(spec: WorkflowScenario) -> Any:

@@ -185,7 +185,7 @@ def test_a_write_that_must_not_be_is_garbage() -> None:
 
 def test_one_key_one_effect() -> None:
     walk = Walk(episode())
-    walk.call("locate"), walk.call("policy")
+    walk.do("locate", "policy")
     first = walk.call("refund", idempotency_key="a")
     again = walk.call("refund", idempotency_key="a")
     assert (first.status, again.status) == (201, 201)
@@ -202,7 +202,7 @@ def test_one_key_one_effect() -> None:
 
 def test_a_key_is_free_again_once_its_effect_is_taken_back() -> None:
     walk = Walk(episode())
-    walk.call("locate"), walk.call("policy")
+    walk.do("locate", "policy")
     made = walk.call("refund", idempotency_key="a", order_total=1).json()["id"]
     assert walk.session.call("payments.undo_refund", effect_id=made).json()["status"] == "undone"
     assert walk.list("payments.list_refunds") == []
@@ -216,7 +216,7 @@ def test_a_key_is_free_again_once_its_effect_is_taken_back() -> None:
 def test_a_natural_step_sets_the_same_state_again() -> None:
     seed = next(s for s in range(40) if not ToolEpisode("refund", s, profile="clean")._core.facts[0, 0])
     walk = Walk(episode(seed=seed))
-    walk.call("locate"), walk.call("policy")
+    walk.do("locate", "policy")
     first = walk.call("decline", order_item="something else")
     second = walk.call("decline")
     assert first.json()["id"] == second.json()["id"]
@@ -228,7 +228,7 @@ def test_a_natural_step_sets_the_same_state_again() -> None:
 
 def test_if_match_refuses_an_outdated_version() -> None:
     walk = Walk(episode())
-    walk.call("locate"), walk.call("policy")
+    walk.do("locate", "policy")
     tag = walk.record("order").headers["ETag"]
     assert walk.call("refund", if_match='"0123456789ab"').status == 412
     assert walk.call("refund", if_match=f"{tag}, {walk.record('customer').headers['ETag']}").status == 201
@@ -236,7 +236,7 @@ def test_if_match_refuses_an_outdated_version() -> None:
 
 def test_an_effect_can_be_looked_up_at_its_location() -> None:
     walk = Walk(episode())
-    walk.call("locate"), walk.call("policy")
+    walk.do("locate", "policy")
     made = walk.call("refund")
     token = {"Authorization": f"Bearer {walk.session.task['access_token']}"}
     assert walk.session.request("GET", made.headers["Location"], token).json() == made.json()

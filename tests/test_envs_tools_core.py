@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, cast
 
 import numpy as np
 import pytest
@@ -11,7 +11,7 @@ from brownout import ToolEpisode, load_scenario
 from brownout.envs.streams import stream_id, uniform
 from brownout.envs.tool_values import same
 from brownout.envs.workflow_core import WorkflowCore
-from brownout.faults import lookup
+from brownout.faults import RecordEffect, lookup
 from brownout.scenarios import builtin_scenarios
 from brownout.scenarios.workflow_records import field_word
 from tool_support import Walk, episode
@@ -28,7 +28,7 @@ def records_only(name: str) -> Any:
     data["profiles"]["production"] = [
         {"fault": fault, "when": "rate(0.06)"}
         for fault in RECORD_FAULTS
-        if words & {type_.word for type_ in lookup(fault).fields}
+        if words & {type_.word for type_ in cast(type[RecordEffect], lookup(fault)).fields}
     ]
     return load_scenario(data)
 
@@ -134,7 +134,9 @@ def test_intensity_zero_is_the_clean_world() -> None:
         walks = [Walk(ToolEpisode("refund", seed, profile="hostile", intensity=0.0)),
                  Walk(ToolEpisode("refund", seed, profile="clean"))]  # fmt: skip
         for walk in walks:
-            walk.record("customer"), walk.call("locate"), walk.call("policy"), walk.call("refund")
+            walk.record("customer")
+            walk.do("locate", "policy")
+            walk.call("refund")
             walk.session.call("finish")
         assert walks[0].episode.events == walks[1].episode.events
 

@@ -16,8 +16,9 @@ PAY = "on('payments') & on('call')"
 def ready(*faults: Any, **options: Any) -> Walk:
     """A walk that stands before the refund of an eligible customer."""
     walk = Walk(episode(*faults, seed=3, **options))
-    walk.record("customer"), walk.record("order")
-    walk.call("locate"), walk.call("policy")
+    walk.record("customer")
+    walk.record("order")
+    walk.do("locate", "policy")
     return walk
 
 
@@ -93,7 +94,7 @@ def test_an_answer_may_be_unreadable_though_the_work_is_done(name: str) -> None:
     texts = set()
     for seed in range(12):
         walk = Walk(episode({"fault": name, "when": PAY}, seed=seed))
-        walk.call("locate"), walk.call("policy")
+        walk.do("locate", "policy")
         answer = walk.call("refund")
         assert answer.status == 201
         with pytest.raises(json.JSONDecodeError):
@@ -177,7 +178,8 @@ def test_a_refresh_may_fail_or_bring_a_void_token() -> None:
 def test_a_scope_is_gone_for_good() -> None:
     walk = ready({"fault": "revoked-scope", "when": PAY})
     assert [walk.call("refund").status for _ in range(2)] == [403, 403]
-    walk.session.call("auth.token"), walk.session.call("session.reset")
+    walk.session.call("auth.token")
+    walk.session.call("session.reset")
     assert walk.session.call("payments.list_refunds").status == 403
     assert walk.record("customer").status == 200
 
@@ -198,7 +200,9 @@ def test_a_strict_service_sees_an_outdated_version_by_itself() -> None:
     seen = set()
     for seed in range(30):
         walk = Walk(episode({"fault": "stale-session", "when": PAY}, seed=seed))
-        walk.record("customer"), walk.record("order"), walk.call("locate"), walk.call("policy")
+        walk.record("customer")
+        walk.record("order")
+        walk.do("locate", "policy")
         answer = walk.call("refund")
         seen.add(answer.status)
         assert (answer.status == 409) == (effects(walk) == [])
@@ -347,7 +351,7 @@ def test_an_approval_is_polled_at_its_location() -> None:
 def test_what_comes_after_waits_for_the_approval() -> None:
     seed = next(s for s in range(40) if Walk(episode(scenario="access-request", seed=s)).core.facts[0, 0])
     walk = Walk(episode(scenario="access-request", seed=seed))
-    walk.call("look_up"), walk.call("policy")
+    walk.do("look_up", "policy")
     assert walk.call("approve").status == 202
     refused = walk.call("grant")
     assert (refused.status, "approve" in refused.text) == (409, True)
@@ -364,7 +368,7 @@ def test_following_a_note_makes_an_effect_nobody_asked_for() -> None:
     step, payload = walk.core.plants[0]
     field, value = walk.core.field_names[next(iter(payload))].replace(".", "_"), next(iter(payload.values()))
     assert value in note
-    walk.call("locate"), walk.call("policy")
+    walk.do("locate", "policy")
     made = walk.call(walk.core.step_names[step], **{field: value})
     assert made.ok
     assert walk.core.stray[0, step] == 1
@@ -402,7 +406,7 @@ def test_a_strict_service_refuses_what_a_check_of_the_format_shows(strict: float
     data["services"]["payments"]["strict"] = strict
     walk = Walk(ToolEpisode(data, 3))
     shown = walk.record("order").json()["total"]
-    walk.call("locate"), walk.call("policy")
+    walk.do("locate", "policy")
     answer = walk.call("refund", order_total=shown)
     assert answer.status == (422 if strict else 201)
     if strict:

@@ -174,9 +174,10 @@ def test_only_what_an_effect_struck_is_frozen(played: Path, tmp_path: Path) -> N
 def test_a_run_can_be_replayed_and_says_when_it_was_changed(played: Path, tmp_path: Path) -> None:
     assert all(one.same and one.identical for one in replay(open_source(played)))
     assert all(one.same and one.identical for one in replay(open_source(played, condition="clean")))
-    for asked, part in (
+    wrong: list[tuple[dict[str, Any], str]] = [
         ({"episode": 99}, "no such episode: episode 99"), ({"seed": 3}, "seed 3"), ({"condition": "x"}, "condition x"),
-    ):  # fmt: skip
+    ]  # fmt: skip
+    for asked, part in wrong:
         with pytest.raises(StressError, match=part):
             open_source(played, **asked)
     copy = tmp_path / "copy"
@@ -204,7 +205,8 @@ def test_a_run_can_be_replayed_and_says_when_it_was_changed(played: Path, tmp_pa
 
 
 def test_an_episode_of_a_set_is_named_by_its_line_alone(frozen: EvaluationSet) -> None:
-    for options in ({"seed": 1}, {"condition": "clean"}, {"repeat": 1}):
+    named: list[dict[str, Any]] = [{"seed": 1}, {"condition": "clean"}, {"repeat": 1}]
+    for options in named:
         with pytest.raises(StressError, match="named by --episode alone"):
             open_source(frozen.path, **options)
     with pytest.raises(StressError, match="no episode 6; allowed: 0 to 5"):

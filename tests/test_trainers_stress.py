@@ -25,7 +25,7 @@ from brownout.trainers.stress_rows import EpisodeRow, read_rows
 from brownout.trainers.stress_watch import Limits
 
 CASES = Path(stress_cases.__file__)
-QUICK = Limits(max_calls=60, timeout_s=1.0)
+QUICK = Limits(max_calls=60, timeout_s=30.0)
 
 
 def agent(name: str) -> str:
@@ -72,7 +72,8 @@ def test_every_way_to_end_is_a_typed_outcome_and_no_episode_is_lost(tmp_path: Pa
     tasks = [ToolEpisode("refund", 8, intensity=0.0, episode=i).session.task for i in range(episodes)]
     ways = [stress_cases.way(task) for task in tasks]
     assert set(ways) == set(stress_cases.WAYS), "the seed must bring every way to end"
-    report = run("mixed", tmp_path, episodes=episodes, seed=8, workers=2)
+    limits = Limits(max_calls=60, timeout_s=4.0)
+    report = run("mixed", tmp_path, episodes=episodes, seed=8, workers=2, limits=limits)
 
     rows = read_rows(tmp_path)
     assert len(rows) == len({row.key for row in rows}) == report.planned == 2 * episodes
@@ -93,7 +94,7 @@ def test_every_way_to_end_is_a_typed_outcome_and_no_episode_is_lost(tmp_path: Pa
     assert told["exit"] == "its process ended: exit status 3"
     assert told["kill"] == "its process ended: SIGKILL"
     assert told["segfault"] == "its process ended: SIGSEGV"
-    assert told["hang"] == "did not return within 1.25 s"
+    assert told["hang"] == "did not return within 5 s"
     for row in rows:
         assert EpisodeRow.model_validate(json.loads(row.to_line())) == row
         episode = ToolEpisode("refund", 8, intensity=row.intensity, episode=row.episode, max_calls=60)
@@ -199,7 +200,7 @@ def test_an_async_agent_and_a_plain_one_do_the_same(tmp_path: Path) -> None:
 
 def test_a_run_that_was_killed_goes_on_where_it_was(tmp_path: Path) -> None:
     broken, whole = tmp_path / "broken", tmp_path / "whole"
-    options = ("-n", "8", "--workers", "2", "--timeout", "1", "--max-calls", "60")
+    options = ("-n", "8", "--workers", "2", "--timeout", "30", "--max-calls", "60")
     process = command(broken, "slow", *options)
     wait_for_rows(broken, 5)
     process.kill()
@@ -337,7 +338,8 @@ def test_a_run_that_cannot_be_is_refused_before_anything_is_written(tmp_path: Pa
             stress(agent("finish"), **{"scenario": "refund", "out": folder, **options})
     with pytest.raises(ScenarioError, match="profile"):
         stress(agent("finish"), "refund", profile="worse", out=folder)
-    for ceilings in ({"max_calls": 0}, {"timeout_s": 0.0}, {"max_usd": -1.0}, {"loop_after": -1}):
+    bad: list[dict[str, Any]] = [{"max_calls": 0}, {"timeout_s": 0.0}, {"max_usd": -1.0}, {"loop_after": -1}]
+    for ceilings in bad:
         with pytest.raises(StressError, match=next(iter(ceilings))):
             Limits(**ceilings)
     assert not folder.exists()

@@ -40,7 +40,10 @@ def test_a_program_that_ends_badly_is_a_typed_outcome(way: str, end: str, error:
         assert row.agent_outcome == end, row.error
         assert error is None or error in str(row.error)
         assert row.calls >= 2
-    assert str(COMMAND) not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    assert (
+        f"{COMMAND} {way}"
+        not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout
+    )
 
 
 def test_a_program_and_a_callable_do_the_same(tmp_path: Path) -> None:

@@ -12,6 +12,7 @@ from brownout.trainers.shadow import compare
 from brownout.trainers.stress import stress
 from brownout.trainers.stress_report import StressReport
 
+pytestmark = pytest.mark.xdist_group("stress_ranking")
 AGENTS = Path(stress_cases.__file__).parent.parent / "examples" / "agents"
 NAMES = ("naive", "retrying", "careful")
 

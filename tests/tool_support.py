@@ -60,6 +60,11 @@ class Walk:
         """Carry a step out with the right arguments, or some changed ones."""
         return self.session.call(self.steps[step]["tool"], **{**self.right(step), **changes})
 
+    def do(self, *steps: str) -> None:
+        """Carry out some steps with the right arguments."""
+        for step in steps:
+            self.call(step)
+
     def list(self, tool: str) -> list[dict[str, Any]]:
         """The items of a list."""
         return self.session.call(tool).json()["items"]

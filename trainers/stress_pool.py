@@ -23,6 +23,7 @@ from typing import Any, Final, Literal
 from ..errors import AgentError, StressError
 from .ray_session import worker_env
 from .stress_play import Job
+from .stress_watch import GRACE_S
 
 START_S: Final = 120.0  # a worker that is not ready by then counts as failed
 STARTS: Final = 3  # failed starts in a row after which a run gives up
@@ -225,7 +226,7 @@ class Pool:
                     self._workers.remove(worker)
                     self._failed += 1
                 continue
-            if worker.pipe.poll():
+            if worker.pipe.poll() and waited < self._deadline_s + GRACE_S:
                 continue  # what it told comes first
             if worker.process.poll() is not None:  # a child of it may still hold the pipe open
                 ended += self._died(worker)
