@@ -242,7 +242,7 @@ def test_a_service_that_cannot_record_stops(tmp_path: Path, monkeypatch: pytest.
             break
         time.sleep(0.1)
     assert not local.running
-    with pytest.raises(ServeError, match="a row was lost: .*No space left"):
+    with pytest.raises(ServeError, match=r"a row was lost: .*No space left"):
         local.__exit__(None, None, None)
 
 
