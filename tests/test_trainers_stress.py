@@ -98,7 +98,7 @@ def test_every_way_to_end_is_a_typed_outcome_and_no_episode_is_lost(tmp_path: Pa
     for row in rows:
         assert EpisodeRow.model_validate(json.loads(row.to_line())) == row
         episode = ToolEpisode("refund", 8, intensity=row.intensity, episode=row.episode, max_calls=60)
-        if ways[row.episode] in ("exit", "kill", "hang", "return", "segfault", "crash", "async"):
+        if ways[row.episode] in ("exit", "kill", "hang", "return", "segfault", "crash"):
             # an agent that dies leaves the episode that one leaves which returns
             stress_cases.read(episode.session)
             episode.close()
