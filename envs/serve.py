@@ -178,7 +178,7 @@ class LocalService:
             self._on_loop(self.service.store.release(held))
 
     async def _adopt(self, episode: ToolEpisode) -> Held:
-        return self.service.store.adopt(episode)
+        return self.service.store.adopt(episode, lent=True)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None

@@ -8,6 +8,7 @@ import socket
 import stat
 import time
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 from urllib.parse import urlsplit
@@ -343,7 +344,7 @@ def test_secrets_are_compared_whole() -> None:
 @pytest.mark.parametrize(("name", "value"), [("time_scale", -1.0), ("idle_s", 0.0), ("rate_per_s", float("nan"))])
 def test_settings_out_of_range_are_named(name: str, value: float) -> None:
     with pytest.raises(ServeError, match=f"{name}: got"):
-        ServeSettings(**{name: value})
+        replace(ServeSettings(), **{name: value})
 
 
 def test_an_address_in_use_is_named(service: Service, tmp_path: Path) -> None:

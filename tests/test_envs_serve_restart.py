@@ -85,6 +85,7 @@ def test_sigkill_in_the_middle_loses_nothing(tmp_path: Path) -> None:
         assert server.wait() == -signal.SIGKILL
     assert 4 <= len(finished) < count, "killed too early or too late to tell"
     with started(tmp_path) as (server, told):
+        assert set(told) == {"agents", "control", "record"}, "the secret is known already"
         status = requests.get(f"{told['control']}/status", headers=PAID).json()
         assert status["open"] + status["closed"] == count
         assert status["closed"] >= len(finished)
