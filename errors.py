@@ -51,5 +51,9 @@ class ServeError(BrownoutError, RuntimeError):
     """A service cannot start or go on: an address in use, a limit out of range, a damaged record."""
 
 
+class GateError(BrownoutError, ValueError):
+    """A gate cannot be used as it is written, or asks for what a run does not hold."""
+
+
 class EpisodeError(BrownoutError, RuntimeError):
     """An episode of tools is still open, or cannot be made again as it was recorded."""

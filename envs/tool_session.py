@@ -33,8 +33,8 @@ class Exchange:
         self.error: str | None = None
         self._hash = hashlib.sha256(header.encode())
         self.account: Callable[[], None] = lambda: None
-        self.watch: Callable[[dict[str, Any]], None] = lambda event: None
         self._shown: tuple[Any, tuple[Tool, ...]] = None, ()
+        self.watch: Callable[[dict[str, Any]], None] = lambda event: None
 
     @property
     def digest(self) -> str:

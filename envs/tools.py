@@ -381,6 +381,12 @@ class ToolEpisode:
         yield f"{clock:9.2f} s  ${spend:8.4f}  {OUTCOMES[int(self._core.outcome[0])]}"
 
 
+@lru_cache(maxsize=32)
+def _built_in(name: str) -> Scenario:
+    """A built-in scenario, read once."""
+    return load_scenario(name)
+
+
 def _heeding(
     watch: Callable[[dict[str, Any]], str | None], episode: ref[ToolEpisode]
 ) -> Callable[[dict[str, Any]], None]:
@@ -392,12 +398,6 @@ def _heeding(
             found.close(outcome)
 
     return heed
-
-
-@lru_cache(maxsize=32)
-def _built_in(name: str) -> Scenario:
-    """A built-in scenario, read once."""
-    return load_scenario(name)
 
 
 def _name_of(spec: WorkflowScenario) -> Any:

@@ -197,7 +197,8 @@ def _fields(loc: Sequence[int | str], model: type[BaseModel]) -> tuple[list[str]
         elif len(options) == 1 and get_origin(current) is not dict:
             parent, current = options[0], None
         else:
-            current = get_args(current)[-1] if get_origin(current) in (dict, list) else None
+            items = [option for option in get_args(current) if option is not Ellipsis]
+            current = items[-1] if get_origin(current) in (dict, list, tuple) else None
     return keys, parent
 
 

@@ -1,7 +1,8 @@
-"""A training of a moment, to report on."""
+"""A training of a moment, to report on, and what a picture says."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -15,3 +16,8 @@ def train_tiny(folder: Path, scenario: Any, **options: Any) -> Path:
     """Train for a few iterations; returns the run folder."""
     brownout.train(scenario, steps=1024, seed=3, out=folder, config=TINY, evaluate_every=2, **options)
     return folder
+
+
+def words(svg: str) -> list[str]:
+    """Text of a picture, in order."""
+    return [re.sub(r"<[^>]+>", "", text).strip() for text in re.findall(r"<text\b.*?</text>", svg, re.DOTALL)]

@@ -84,6 +84,7 @@ COMMANDS = {
     ("scenarios", "schema"): ["JSON schema"],
     ("faults",): ["--json"],
     ("options",): ["--json"],
+    ("gate",): ["RUN", "--config", "--baseline", "--junit", "--markdown", "could not decide"],
     ("train",): [
         "SCENARIO",
         "--steps",
@@ -94,6 +95,7 @@ COMMANDS = {
         "--address",
         "Ctrl-C",
         "--curriculum",
+        "--imitate",
         "--without-faults",
     ],
     ("evaluate",): [
@@ -309,7 +311,9 @@ def test_a_rollout_tells_which_faults_struck_only_when_asked(capsys: pytest.Capt
     common = ["rollout", "support-desk", "-p", "baseline:race-all", "--intensity", "4", "--seed", "1"]
     quiet, told = strict(run(capsys, *common, "--json")), strict(run(capsys, *common, "--json", "--show-faults"))
     assert "injections" not in quiet
+    assert "spoilt" not in quiet
     assert told["injections"]
+    assert told.pop("spoilt") == {}
     assert {**told, "injections": None} == {**quiet, "injections": None}
     text = run(capsys, *common, "--show-faults")
     assert f"{told['injections'][0]['fault']} on {told['injections'][0]['service']}" in text

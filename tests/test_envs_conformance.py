@@ -63,9 +63,13 @@ def play(env: Any, steps: int, seed: int, action_seed: int = 0, start: Any = Non
 
 def play_scalar(env: Any, steps: int, seed: int, options: Any = None) -> list[Any]:
     """Everything a scalar environment returns in ``steps`` steps over as many episodes as they take."""
-    rng = np.random.default_rng(1)
-    seen = [env.reset(seed=seed, options=options)]
-    mask = seen[0][1]["action_mask"]
+    return play_scalar_from(env, env.reset(seed=seed, options=options), steps, draws=1)
+
+
+def play_scalar_from(env: Any, start: Any, steps: int = 60, draws: int = 2) -> list[Any]:
+    """Continue from a reset's return value, with actions drawn by the generator of seed ``draws``."""
+    rng = np.random.default_rng(draws)
+    seen, mask = [start], start[1]["action_mask"]
     for _ in range(steps):
         seen.append(env.step(int(choose(mask[None], rng)[0])))
         mask = seen[-1][4]["action_mask"]
@@ -280,19 +284,6 @@ def test_nothing_survives_a_reset(case: Case) -> None:
     rest = play_scalar_from(used, start)
     fresh = scalar(case)
     assert_same(rest, play_scalar_from(fresh, fresh.reset(seed=13, options={"episode": 6})))
-
-
-def play_scalar_from(env: Any, start: Any, steps: int = 60) -> list[Any]:
-    """Continue from a reset's return value."""
-    rng = np.random.default_rng(2)
-    seen, mask = [start], start[1]["action_mask"]
-    for _ in range(steps):
-        seen.append(env.step(int(choose(mask[None], rng)[0])))
-        mask = seen[-1][4]["action_mask"]
-        if seen[-1][2] or seen[-1][3]:
-            seen.append(env.reset())
-            mask = seen[-1][1]["action_mask"]
-    return seen
 
 
 @every_case

@@ -129,15 +129,16 @@ class MixedSource:
         """``(N, K)`` calls that each configuration can take."""
         return self._sources[0].calls_allowed
 
-    def begin(self, lanes: I64, keys: U64) -> None:
+    def begin(self, lanes: I64, keys: U64, episodes: I64 | int = 0) -> None:
         """Draw simulator and task."""
         which = pick(uniform(keys, self._stream), len(self._sources))
+        numbers = np.broadcast_to(episodes, which.shape)
         self.which[lanes] = which
         for i, source in enumerate(self._sources):
             rows = which == i
             if rows.any():
                 mine = lanes[rows]
-                source.begin(mine, keys[rows])
+                source.begin(mine, keys[rows], numbers[rows])
                 self.group[mine], self.features[mine] = source.group[mine], source.features[mine]
 
     def call(self, lanes: I64, keys: U64, k: I64, number: I64) -> Outcomes:
@@ -190,7 +191,7 @@ class ReplaySource:
     def allocate(self, num_lanes: int) -> None:
         """Nothing to do: every lane has its query."""
 
-    def begin(self, lanes: I64, keys: U64) -> None:
+    def begin(self, lanes: I64, keys: U64, episodes: I64 | int = 0) -> None:
         """Nothing to do: every lane has its query."""
 
     def call(self, lanes: I64, keys: U64, k: I64, number: I64) -> Outcomes:

@@ -327,6 +327,7 @@ def scenario_fields() -> str:
 
 _SECTIONS = {
     "ModelTasks": "`tasks` from a model",
+    "MovingMix": "`tasks.drift`",
     "Effort": "`tasks.effort`",
     "Sharing": "`tasks.effort.cost`, `.latency` and `.failure`",
     "TableTasks": "`tasks` from a table",
