@@ -2,7 +2,7 @@
 
     brownout stress "http:python examples/agents/over_http.py careful" --scenario refund
 
-A program in any language would do: all it needs is the base address, the task, and the OpenAPI document below the address.
+A program in any language would do: all it needs is the base address, the task, and the OpenAPI document below it.
 """
 
 from __future__ import annotations
