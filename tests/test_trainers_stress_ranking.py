@@ -22,7 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StressReport]:
     folder = tmp_path_factory.mktemp("ranking")
     found = {}
     for name in NAMES:
-        found[name] = stress(f"{AGENTS / name}.py:handle", "refund", episodes=60, workers=2, out=folder / name)
+        found[name] = stress(f"{AGENTS / name}.py:handle", "refund", episodes=40, workers=2, out=folder / name)
     for worse, better in pairwise(NAMES):
         gap = compare(folder / better, folder / worse).differences["faulted"]["success"]
         assert gap.low > 0.0, (worse, better, gap)
