@@ -22,7 +22,7 @@ def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StressReport]:
     folder = tmp_path_factory.mktemp("ranking")
     found = {}
     for name in NAMES:
-        found[name] = stress(f"{AGENTS / name}.py:handle", "refund", episodes=40, workers=2, out=folder / name)
+        found[name] = stress(f"{AGENTS / name}.py:handle", "refund", episodes=60, workers=2, out=folder / name)
     for worse, better in pairwise(NAMES):
         gap = compare(folder / better, folder / worse).differences["faulted"]["success"]
         assert gap.low > 0.0, (worse, better, gap)
@@ -40,10 +40,10 @@ def test_agents_are_ranked_by_what_they_survive_not_by_what_they_can_do(runs: di
 
 
 def test_the_report_names_what_each_fails_on(runs: dict[str, StressReport]) -> None:
-    lost = {name: {row.effect: row for row in runs[name].effects if row.loss.low > 0.25} for name in NAMES}
-    assert "rate-limit" in lost["naive"]  # does not ask again
-    assert "expired-token" in lost["naive"]
-    assert lost["retrying"].keys() & {"missing-field", "typo", "outlier"}  # asks again with what is wrong
-    assert not lost["careful"]
+    failed = {name: {row.effect for row in runs[name].effects if row.success_loss.low > 0.2} for name in NAMES}
+    assert failed["naive"] >= {"rate-limit", "expired-token"}  # does not ask again
+    assert "rate-limit" not in failed["retrying"]
+    assert "missing-field" in failed["retrying"]  # asks again with what is wrong
+    assert not failed["careful"]
     spoilt = runs["retrying"].outcomes["faulted"]
     assert spoilt["silent_garbage"] > runs["careful"].outcomes["faulted"].get("silent_garbage", 0)
