@@ -108,6 +108,7 @@ class ToolCore(WorkflowCore):
 
     def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
         super()._begin(lanes, keys)
+        self.dirt_at_start = self.dirt[0].copy()
         self.cases: dict[int, Case] = {}
         self.ledger = Ledger()
         self.field_version = [0] * len(self.field_names)
@@ -257,7 +258,7 @@ class ToolCore(WorkflowCore):
             or (self.visible[0, c] and str(sent.values.get(c)) == str(self.shown(c)))
             for c in done.wrong
         )
-        old = self.outdated(rows)[0]
+        old = self.old_copies(rows)[0]
         stale = bool(self.writes[place]) and any(old[self.record_of[c]] for c in done.wrong)
         entry = self.ledger.under(place, sent.key) if self.keyed[place] else None
         done.reused = entry is not None and _texts(entry.values) != _texts(sent.values)

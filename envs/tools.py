@@ -343,10 +343,10 @@ class ToolEpisode:
 
     def _injections(self) -> Iterable[dict[str, Any]]:
         core = self._core
-        for column in np.flatnonzero(core.dirt[0]).tolist():
+        for column in np.flatnonzero(core.dirt_at_start).tolist():
             mess = core.mess
             assert mess is not None
-            code = int(core.dirt[0, column]) - 1
+            code = int(core.dirt_at_start[column]) - 1
             record, _, field = core.field_names[column].partition(".")
             yield {"effect": mess.effect_names[code], "id": mess.fault_ids[code], "family": "records", "time_s": 0.0,
                    "call": 0, "service": core.spec.records[record].service, "before": True,
