@@ -6,7 +6,8 @@ from typing import Any
 
 from ..faults import Status, lookup
 from .tool_api import Operation, argument_name
-from .tool_core import FOREIGN, Done
+from .tool_calls import Done
+from .tool_core import FOREIGN
 from .tool_office import Office, Refusal, Reply, start_of
 from .workflow_state import Kind
 
