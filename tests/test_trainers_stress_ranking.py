@@ -40,10 +40,10 @@ def test_agents_are_ranked_by_what_they_survive_not_by_what_they_can_do(runs: di
 
 
 def test_the_report_names_what_each_fails_on(runs: dict[str, StressReport]) -> None:
-    lost = {name: {row.effect: row for row in runs[name].effects if row.loss.low > 0.25} for name in NAMES}
-    assert "rate-limit" in lost["naive"]  # does not ask again
-    assert "expired-token" in lost["naive"]
-    assert lost["retrying"].keys() & {"missing-field", "typo", "outlier"}  # asks again with what is wrong
-    assert not lost["careful"]
+    failed = {name: {row.effect for row in runs[name].effects if row.success_loss.low > 0.2} for name in NAMES}
+    assert failed["naive"] >= {"rate-limit", "expired-token"}  # does not ask again
+    assert "rate-limit" not in failed["retrying"]
+    assert "missing-field" in failed["retrying"]  # asks again with what is wrong
+    assert not failed["careful"]
     spoilt = runs["retrying"].outcomes["faulted"]
     assert spoilt["silent_garbage"] > runs["careful"].outcomes["faulted"].get("silent_garbage", 0)
