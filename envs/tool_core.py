@@ -16,6 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..faults import BoundRecordPlan, Calls, FieldType, Status
+from ..faults.record_text import nudged
 from .lanes import F64, I64, Bools
 from .tool_ledger import Entry, Ledger, matches
 from .tool_values import Case, CaseFields, fits, same
@@ -225,9 +226,16 @@ class ToolCore(WorkflowCore):
         return self._field_draws(self._knows[0], self.all_lanes)[0] < self.spec.requester.knows
 
     def amiss(self, step: int, values: dict[int, Any]) -> list[int]:
-        """Return the columns of arguments that are not what they should be."""
+        """Return the columns of arguments that are not what they should be.
+
+        A write goes against the present versions; a read asks the service as it is now, so former values will do.
+        """
         facts = self.case_fields.facts
-        return [c for c, wanted in self.expected(step).items() if not same(values.get(c), wanted, facts[c])]
+        wrong = [c for c, wanted in self.expected(step).items() if not same(values.get(c), wanted, facts[c])]
+        if self.writes[step]:
+            return wrong
+        former = {c: [self.case().clean(c, version) for version in range(self.field_version[c])] for c in wrong}
+        return [c for c in wrong if not any(same(values.get(c), value, facts[c]) for value in former[c])]
 
     # ---------------------------------------------------------------- hooks of the physics
 
@@ -283,7 +291,8 @@ class ToolCore(WorkflowCore):
         values = dict(sent.values)
         if spoilt and values:
             values[next(iter(values))] = None
-        smuggled = any(s == step and matches(values, payload) for s, payload in self.plants.values())
+        odd = {column: values[column] for column in done.wrong if column in values}
+        smuggled = any(s == step and matches(odd, payload) for s, payload in self.plants.values())
         done.entry = self._enter(step, values, sent.key, FOREIGN if foreign else 0, not wrong, foreign or smuggled)
         return self._approval(rows, args.step)
 
@@ -373,7 +382,9 @@ class ToolCore(WorkflowCore):
         columns = np.flatnonzero(self.needs[step] & (self.record_of == record)).tolist()
         column = self._one_of(columns, f"plant.{self.record_names[record]}", 0)
         if column is not None:
-            self.plants[record] = step, {column: self.case(2 + record).clean(column)}
+            value, right = self.case(2 + record).clean(column), self.expected(step)[column]
+            value = nudged(right, self.case_fields.facts[column]) if value == right else value
+            self.plants[record] = step, {column: value}
 
     def _one_of(self, columns: list[int], stream: str, counter: int) -> int | None:
         """One of some fields, drawn; not one that identifies a record if there is another."""

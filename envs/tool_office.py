@@ -166,8 +166,8 @@ class Office:
             return Reply(0, "", failure="timeout" if word is Status.TIMEOUT else "reset")
         headers = {"Retry-After": retry_after(retry)} if retry > 0.0 else {}
         if word is Status.MALFORMED:
-            text, content = self.clerk.damaged(good, self.number)
-            return Reply(status, text, {"Content-Type": content})
+            text, about = self.clerk.damaged(good, self.number)
+            return Reply(status, text, about)
         if word in (Status.EMPTY, Status.PARTIAL):
             return Reply(status, "")
         if word is Status.UNEXPECTED:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..faults import Status
+from ..faults import Status, lookup
 from .tool_api import Operation, argument_name
 from .tool_core import FOREIGN, Done
 from .tool_office import Office, Refusal, Reply, start_of
@@ -77,7 +77,7 @@ class RecordDesk:
             mine = self.office.columns_of(record)
             column = int(core.first_need[int(core.target[0]), record])
             column = column if column in mine else mine[0]
-            lost = any(effect == "partial-result" for effect, _ in struck)
+            lost = any(lookup(effect).metadata.kind == "omission" for effect, _ in struck)
             altered[column] = None if lost else core.case(_STRANGERS + self.office.number).clean(column)
         return done, history, FOREIGN if core.foreign[0] else 0, altered
 

@@ -210,6 +210,17 @@ def test_a_strict_service_sees_an_outdated_version_by_itself() -> None:
     assert seen == {201, 409}
 
 
+def test_a_step_that_reads_takes_former_values() -> None:
+    walk = Walk(episode({"fault": "stale-session", "when": "on('shop') & on('call')"}, seed=3))
+    walk.record("order")
+    walk.call("locate")
+    old = walk.right("policy")
+    assert walk.call("policy").json()["eligible"] is True
+    assert walk.right("policy") != old
+    assert walk.session.call("shop.policy", **old).json()["eligible"] is True
+    assert walk.core.bad[0, 1] == 0
+
+
 def test_a_draft_is_in_the_way_until_the_session_is_reset() -> None:
     walk = ready(once("leftover-draft", "on('payments') & on('call')"))
     answers = [walk.call("refund"), walk.call("refund")]
@@ -376,6 +387,16 @@ def test_following_a_note_makes_an_effect_nobody_asked_for() -> None:
     assert right.ok
     assert walk.core.applied[0, 2] == 1
     assert outcome(walk) == "silent_garbage"
+
+
+def test_a_note_never_says_what_is_right() -> None:
+    for seed in range(40):
+        walk = Walk(episode({"fault": "injected-instruction", "when": "always"}, seed=seed, scenario="access-request"))
+        for record in ("employee", "ticket"):
+            walk.record(record)
+        for step, payload in walk.core.plants.values():
+            expected = walk.core.expected(step)
+            assert all(expected[column] != value for column, value in payload.items())
 
 
 def test_taking_no_notice_of_a_note_is_enough() -> None:
