@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import sys
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -19,7 +19,9 @@ from rich.table import Table
 from . import __version__
 from .cli_gate import app as gate_app
 from .cli_options import (
+    CurriculumOption,
     EpisodesOption,
+    ImitateOption,
     IntensityOption,
     JsonOption,
     PPOOption,
@@ -27,7 +29,6 @@ from .cli_options import (
     ScenarioArgument,
     SeedOption,
     SetOption,
-    curriculum_options,
     ppo_config,
 )
 from .cli_records import app as records_app
@@ -194,12 +195,8 @@ def train(
     resume: Annotated[bool, typer.Option("--resume", help="Continue from the checkpoint in --out.")] = False,
     overrides: SetOption = None,
     option: PPOOption = None,
-    curriculum: Annotated[
-        list[str] | None,
-        typer.Option(
-            "--curriculum", metavar="NAME=SCHEDULE", help="Say fault_share=0:1@0.5, replay=0.3, or a YAML file."
-        ),
-    ] = None,
+    curriculum: CurriculumOption = None,
+    imitate: ImitateOption = None,
     only_faults: OnlyFaultsOption = None,
     without_faults: WithoutFaultsOption = None,
     seeds: Annotated[int, typer.Option(min=1, help="Ray: whole trainings side by side, the best is kept.")] = 1,
@@ -220,13 +217,11 @@ def train(
     from .trainers.api import train as run
 
     loaded = _load(scenario, overrides)
-    config = ppo_config(option)
-    for part in curriculum or []:
-        config = replace(config, **curriculum_options(part))
+    config = ppo_config(option, curriculum)
     folder = folder or Path("runs") / loaded.name
     result = run(
         loaded, steps=steps, seed=seed, profile=profile, intensity=intensity, out=folder, resume=resume, config=config,
-        only_faults=only_faults or (), without_faults=without_faults or (), workers=workers,
+        imitate=imitate, only_faults=only_faults or (), without_faults=without_faults or (), workers=workers,
         collectors=collectors, seeds=seeds, sweep=sweep, address=address,
         progress=not (quiet or as_json), tensorboard=tensorboard,
     )  # fmt: skip
@@ -360,8 +355,10 @@ def rollout(
     profile: ProfileOption = "production",
     intensity: IntensityOption = 1.0,
     split: Annotated[str, typer.Option(help="eval or train.")] = "eval",
-    show_faults: Annotated[bool, typer.Option("--show-faults", help="Also print which faults struck.")] = False,
-    picture: Annotated[Path | None, typer.Option(help="PNG file: the episode on a time axis.")] = None,
+    show_faults: Annotated[
+        bool, typer.Option("--show-faults", help="Also print, and draw, which faults struck.")
+    ] = False,
+    picture: Annotated[Path | None, typer.Option(help="PNG file: the episode as a picture.")] = None,
     overrides: SetOption = None,
     as_json: JsonOption = False,
 ) -> None:
@@ -378,11 +375,12 @@ def rollout(
     if picture is not None:
         from .trainers.episode_picture import draw_episode
 
-        draw_episode(story, picture, f"{core.scenario.name}, seed {seed}, episode {episode}: {name}")
+        title = f"{core.scenario.name}, seed {seed}, episode {episode}: {name}"
+        draw_episode(story, picture, title, analysis=show_faults)
     if as_json:
         data = asdict(story)
         if not show_faults:
-            del data["injections"]
+            del data["injections"], data["spoilt"]
         _print_json(
             {
                 "scenario": core.scenario.name,
@@ -399,7 +397,9 @@ def rollout(
     cost, seconds = story.totals["cost_usd"], story.totals["latency_s"]
     print(f"utility {story.utility:+.4f}: {story.outcome.replace('_', ' ')}, ${cost:.4f}, {seconds:.1f} s")
     if show_faults:
-        print("faults that struck:" if story.injections else "no fault struck")
+        print("faults that struck:" if story.injections or story.spoilt else "no fault struck")
+        for field, fault in story.spoilt.items():
+            print(f"  from the start  {fault} in {field}")
         for row in story.injections:
             print(f"  {row['time_s']:9.2f} s  {row['fault']} on {row['service']} (call {row['number']})")
 

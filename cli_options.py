@@ -28,18 +28,33 @@ PPOOption = Annotated[
     list[str] | None,
     typer.Option("--option", metavar="NAME=VALUE", help="PPO option, e.g. lanes=1024. See `brownout options`."),
 ]
+CurriculumOption = Annotated[
+    list[str] | None,
+    typer.Option("--curriculum", metavar="NAME=SCHEDULE", help="Say fault_share=0:1@0.5, replay=0.3, or a YAML file."),
+]
+ImitateOption = Annotated[
+    str | None,
+    typer.Option(
+        "--imitate", metavar="TEACHER", help="First imitate a baseline, or the policy in a folder, e.g. playbook."
+    ),
+]
 PictureOption = Annotated[Path | None, typer.Option("--picture", metavar="FILE", help="Also draw a PNG file.")]
 JsonOption = Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")]
 
 
-def ppo_config(option: list[str] | None) -> PPOConfig:
-    """Build the configuration that ``--option NAME=VALUE`` asks for."""
+def ppo_config(
+    option: list[str] | None, curriculum: list[str] | None = None, start: PPOConfig | None = None
+) -> PPOConfig:
+    """Build the configuration that ``--option NAME=VALUE`` and ``--curriculum`` ask for, from ``start`` on."""
     from .trainers.ppo import PPOConfig
 
-    return replace(PPOConfig(), **_options(option, PPOConfig)) if option else PPOConfig()
+    config = replace(start or PPOConfig(), **_options(option or [], PPOConfig))
+    for part in curriculum or []:
+        config = replace(config, **_curriculum_options(part))
+    return config
 
 
-def curriculum_options(text: str) -> dict[str, Any]:
+def _curriculum_options(text: str) -> dict[str, Any]:
     """Read one ``--curriculum``: a YAML file, or an assignment to an option that one may hold."""
     from .trainers.curriculum import read_curriculum
     from .trainers.ppo import PPOConfig

@@ -11,7 +11,17 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from .cli_options import JsonOption, PictureOption, PPOOption, ProfileOption, ScenarioArgument, SetOption, ppo_config
+from .cli_options import (
+    CurriculumOption,
+    ImitateOption,
+    JsonOption,
+    PictureOption,
+    PPOOption,
+    ProfileOption,
+    ScenarioArgument,
+    SetOption,
+    ppo_config,
+)
 
 if TYPE_CHECKING:
     from .scenarios import Scenario
@@ -194,6 +204,8 @@ def ablation_command(
     seed: Annotated[int, typer.Option(help="First training seed.")] = 0,
     episodes: Annotated[int, typer.Option(min=2, help="Evaluation episodes per condition.")] = 5000,
     option: PPOOption = None,
+    curriculum: CurriculumOption = None,
+    imitate: ImitateOption = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Keep the run folders here.")] = None,
     resume: Annotated[bool, typer.Option("--resume", help="Continue or keep the trainings in --out.")] = False,
     overrides: SetOption = None,
@@ -201,12 +213,14 @@ def ablation_command(
 ) -> None:
     """Train with all faults, with none and with each family held out; evaluate each clean and under every family."""
     from .trainers.ablation import ablation
+    from .trainers.api import study_config
 
     loaded = _load(scenario, overrides)
+    config = ppo_config(option, curriculum, study_config(loaded, taught=True))
     with err.status("training") as status:
         table = ablation(
             loaded, profile=profile, held_out=held_out, steps=steps, seeds=seeds, seed=seed, episodes=episodes,
-            config=ppo_config(option), out=folder, resume=resume, progress=status.update,
+            config=config, imitate=imitate, out=folder, resume=resume, progress=status.update,
         )  # fmt: skip
     if as_json:
         print(json.dumps(_plain(table.to_dict()), indent=2))
@@ -216,7 +230,7 @@ def ablation_command(
 
 def _show_ablation(table: Ablation) -> None:
     shown = Table(
-        "trained under", "evaluated under", "utility", "success %", "all faults minus it",
+        "trained under", "evaluated under", "utility", "success %", "harm %", "all faults minus it",
         title=f"{table.scenario}, {table.profile}: {table.seeds} x {table.steps:,} steps each, "
         f"{table.episodes:,} held-out episodes",
     )  # fmt: skip
@@ -226,7 +240,8 @@ def _show_ablation(table: Ablation) -> None:
             shown.add_row(
                 name, f"{condition} (held out)" if cell.held_out else condition,
                 f"{cell.utility.value:.3f} ± {cell.utility.half_width:.3f}", f"{100 * cell.success.value:.1f}",
-                "" if cell.against is None else _range(cell.against), end_section=condition == table.conditions[-1],
+                f"{100 * cell.harm.value:.1f}", "" if cell.against is None else _range(cell.against),
+                end_section=condition == table.conditions[-1],
             )  # fmt: skip
     luck = "episodes, not the luck of a training: give --seeds" if table.seeds == 1 else "episodes and trainings"
     _print(shown, f"Conditions: clean, all faults, one family alone. 95 % intervals, paired; they cover {luck}.")
@@ -247,19 +262,24 @@ def drift_command(
     baseline: Annotated[str | None, typer.Option(help="Baseline to show; default: the best of week 0.")] = None,
     seed: Annotated[int, typer.Option(help="Seed of the trainings.")] = 0,
     option: PPOOption = None,
+    curriculum: CurriculumOption = None,
+    imitate: ImitateOption = None,
     folder: Annotated[Path | None, typer.Option("--out", help="Keep the policy of every week here.")] = None,
     overrides: SetOption = None,
     picture: PictureOption = None,
     as_json: JsonOption = False,
 ) -> None:
     """Weeks in which the world moves: a policy frozen in the first week against one trained again every week."""
+    from .trainers.api import study_config
     from .trainers.drift import drift_study
 
     loaded = _load(scenario, overrides)
+    config = ppo_config(option, curriculum, study_config(loaded, taught=False))
     with err.status("training") as status:
         study = drift_study(
             loaded, profile=profile, weeks=weeks, episodes_per_week=episodes, steps=steps, retrain_steps=retrain_steps,
-            recent=recent, baseline=baseline, seed=seed, config=ppo_config(option), out=folder, progress=status.update,
+            recent=recent, baseline=baseline, seed=seed, config=config, imitate=imitate,
+            out=folder, progress=status.update,
         )  # fmt: skip
     if picture is not None:
         from .trainers.robustness_pictures import draw_drift

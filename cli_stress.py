@@ -245,20 +245,23 @@ def replay_command(
         source, episode=episode, seed=seed, condition=condition, repeat=repeat,
         scenario=None if scenario is None else _load(scenario, None),
     )  # fmt: skip
-    done = 0
-    differing = 0
+    done = differing = identical = 0
     for one in replay(found) if agent is None else replay_with(found, agent):
         done += 1
         differing += not one.same
+        identical += bool(one.identical)
         if as_json:
-            print(json.dumps(json.loads(one.row.to_line()) | {"differences": one.differences}))
+            print(
+                json.dumps(json.loads(one.row.to_line()) | {"differences": one.differences, "identical": one.identical})
+            )
         elif episode is not None:
             print_replay(one, out)
         else:
             print_differences(one, out)
     if not as_json:
-        compared = "as recorded" if agent is None else "as frozen"
-        out.print(f"{done - differing} of {done} episodes {compared}", highlight=False)
+        out.print(f"{done - differing} of {done} episodes as recorded", highlight=False)
+        if agent is not None:
+            out.print(f"In {identical} the agent did what the recorded one did.", highlight=False)
     if differing:
         raise typer.Exit(1)
 

@@ -47,12 +47,12 @@ class WorkerError(BrownoutError, RuntimeError):
     """A worker crashed, hung or could not be replaced; what was done so far is kept."""
 
 
-class GateError(BrownoutError, ValueError):
-    """A gate cannot be used as it is written, or asks for what a run does not hold."""
-
-
 class ServeError(BrownoutError, RuntimeError):
     """A service cannot start or go on: an address in use, a limit out of range, a damaged record."""
+
+
+class GateError(BrownoutError, ValueError):
+    """A gate cannot be used as it is written, or asks for what a run does not hold."""
 
 
 class EpisodeError(BrownoutError, RuntimeError):

@@ -1,18 +1,21 @@
-"""The first columns of every observation: steps, time and money used and left, and what they are worth."""
+"""What every observation says of steps, time and money: used, left, and worth; the first columns, and the last ones."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+import numpy as np
 from numpy.typing import NDArray
 
 from ..scenarios.columns import Column
+from .quantiles import log10
 
 if TYPE_CHECKING:
     from .lanes import LaneCore
 
 CAP = 1e6
+_LEAST = 1e-6
 MAX_STEPS = 100_000.0
 ACCOUNT = (
     Column("steps_left", "count", 0.0, MAX_STEPS),
@@ -23,6 +26,33 @@ ACCOUNT = (
     Column("per_usd", "utility/USD", 0.0, CAP),
     Column("per_s", "utility/s", 0.0, CAP),
 )
+# where a preference shows, by name; it and what is left of it are also shown as a logarithm
+_SHOWN_AS = {"per_usd": "per_usd", "per_s": "per_s", "budget_usd": "budget_left", "deadline_s": "deadline_left"}
+
+
+class Logarithms:
+    """The last columns: of each preference that the scenario names, the logarithm of the column that shows it.
+
+    A range of preferences spans powers of ten, which a net cannot tell apart at their lower end.
+
+    Args:
+        core: the core to look at.
+        first: where the columns of :data:`ACCOUNT` begin in its observation.
+    """
+
+    def __init__(self, core: LaneCore, first: int = 0) -> None:
+        places = {column.name: i for i, column in enumerate(ACCOUNT)}
+        shown = [places[_SHOWN_AS[name]] for name in core.preference_source.named]
+        self._places = np.array(shown, np.int64) + first
+        self.columns = tuple(
+            Column(f"log_{ACCOUNT[i].name}", f"log10 {ACCOUNT[i].unit}", -6.0, 6.0) for i in shown
+        )  # fmt: skip
+
+    def fill(self, out: NDArray[np.float32]) -> None:
+        """Write the columns of ``(n, D)`` observations whose other columns are there."""
+        if self.columns:
+            values = np.maximum(out.take(self._places, axis=1), _LEAST).astype(np.float64)
+            out[:, -len(self.columns) :] = log10(values)
 
 
 def fill_account(out: NDArray, core: LaneCore, of: Callable[[NDArray], NDArray]) -> None:

@@ -128,6 +128,8 @@ def _obstacle(core: RouterCore) -> str | None:
         return "judge.correlation: verdicts on like answers are alike"
     if spec.tasks.ceiling is not None:
         return "tasks.ceiling: some tasks are beyond every configuration"
+    if spec.tasks.drift is not None:
+        return "tasks.drift: the mix of classes moves with the episode"
     if spec.tasks.effort is not None:
         return "tasks.effort: what a call costs tells of the next one"
     for name, entry in spec.portfolio.items():
@@ -166,9 +168,8 @@ def item_response_of(core: RouterCore) -> ItemResponse:
     def price(service: Judge | Person) -> float:
         return per_usd * service.cost_usd.table().mean + per_s * service.latency_s.table().mean
 
-    share = np.array(list(tasks.classes.values()))
     problem = ItemResponse(
-        share=share / share.sum(),
+        share=tasks.mixes[0],
         mean=np.array([tasks.difficulty[c][0] for c in tasks.classes]),
         sd=np.array([tasks.difficulty[c][1] for c in tasks.classes]),
         skill=np.array(

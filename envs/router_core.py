@@ -45,7 +45,7 @@ class RouterCore(RouterJudging):
     # ---------------------------------------------------------------- life cycle
 
     def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
-        self.source.begin(lanes, keys)
+        self.source.begin(lanes, keys, self.episodes[lanes])
         for array in (self.clock, self.spend, self.committed, self.used, self.running, self.unjudged,
                       self.judgements, self.failures, self.retry_at, self.family_running, self.conf):  # fmt: skip
             array[lanes] = 0

@@ -139,7 +139,7 @@ class RouterState(LaneCore):
     def set_state(self, state: dict[str, NDArray[Any]]) -> None:
         """Continue from :meth:`get_state`; the task is drawn again from the episode's key."""
         super().set_state(state)
-        self.source.begin(self.all_lanes, self.keys)
+        self.source.begin(self.all_lanes, self.keys, self.episodes)
         self._allowed = self._legal(None)
 
     @property

@@ -10,9 +10,8 @@ from numpy.typing import NDArray
 
 from ..faults import Status
 from ..scenarios.columns import Column
-from .account import ACCOUNT, CAP, account_of, fill_account
+from .account import ACCOUNT, CAP, Logarithms, account_of, fill_account
 from .lanes import F64, I64, Bools
-from .quantiles import log10
 
 if TYPE_CHECKING:
     from .router_state import RouterState
@@ -20,9 +19,6 @@ if TYPE_CHECKING:
 _STATIC = ("launched", "running", "candidates", "failed", "last_status", "best_score", "last_cost", "last_latency")
 _GENERAL = 14
 _THIRD = 1.0 / 3.0
-# where a preference shows, by name; it and what is left of it are also shown as a logarithm
-_SHOWN_AS = {"per_usd": "per_usd", "per_s": "per_s", "budget_usd": "budget_left", "deadline_s": "deadline_left"}
-_LEAST = 1e-6
 
 
 class RouterView:
@@ -67,12 +63,8 @@ class RouterView:
         if core.graded:
             weighed.append(Column("best_rounds", "count", 0.0, m))
         self._first = len(core.source.columns)
-        logged = [_SHOWN_AS[name] for name in core.preference_source.named]
-        places = {column.name: self._first + i for i, column in enumerate(general)}
-        units = {column.name: column.unit for column in general}
-        self._logged = np.array([places[name] for name in logged], np.int64)
-        logs = [Column(f"log_{name}", f"log10 {units[name]}", -6.0, 6.0) for name in logged]
-        self.columns = (*core.source.columns, *general, *per_config, *timed, *weighed, *logs)
+        self._logarithms = Logarithms(core, self._first)
+        self.columns = (*core.source.columns, *general, *per_config, *timed, *weighed, *self._logarithms.columns)
 
     def observe(self, lanes: I64 | None) -> NDArray[np.float32]:
         """Fill one row per lane, column by column."""
@@ -109,8 +101,7 @@ class RouterView:
             if core.graded:
                 out[:, g] = core.rounds.reshape(-1).take(record)
                 g += 1
-        if self._logged.size:
-            out[:, g:] = log10(np.maximum(out.take(self._logged, axis=1), _LEAST).astype(np.float64))
+        self._logarithms.fill(out)
         return out
 
     def _many(self, lanes: I64 | None, value: F64) -> NDArray[np.float32]:

@@ -8,16 +8,23 @@ from __future__ import annotations
 
 import json
 import time
-from typing import Any, Final
+from typing import Any
 
 from .mcp_face import answer_mcp
 from .serve_listener import EXTENSION
 from .serve_openapi import episode_document
 from .serve_store import GONE, EpisodeStore, Held
-from .serve_wire import BodyError, ClientGoneError, Receive, Send, answer_json, deliver, joined_headers, read_body
-
-NOT_FOUND: Final = '{"error": "not_found", "message": "there is nothing at this address"}'
-REASONS: Final = {408: "request_timeout", 413: "payload_too_large", 429: "too_many_requests"}
+from .serve_wire import (
+    BodyError,
+    ClientGoneError,
+    Receive,
+    Send,
+    answer_json,
+    deliver,
+    joined_headers,
+    read_body,
+    refusal,
+)
 
 
 class AgentsApp:
@@ -39,10 +46,10 @@ class AgentsApp:
         start, word, key, rest = [*scope["raw_path"].decode("latin-1").split("/", 3), "", "", ""][:4]
         held = self._store.find(key) if (start, word) == ("", "e") else None
         if held is None and not (word == "e" and self._store.was(key)):
-            await answer_json(send, 404, NOT_FOUND, close=True)
+            await answer_json(send, 404, refusal(404), close=True)
         elif held is not None and not self._admitted(held):
             self._store.counts["refused"] += 1
-            await answer_json(send, 429, _reason(429), {"Retry-After": "1"}, close=True)
+            await answer_json(send, 429, refusal(429), {"Retry-After": "1"}, close=True)
         elif rest == "mcp":
             await answer_mcp(self._store, held, self._hosts, scope, receive, send)
         elif held is None:
@@ -62,7 +69,7 @@ class AgentsApp:
             return
         except BodyError as error:
             self._store.counts["refused"] += 1
-            await answer_json(send, error.status, _reason(error.status), close=True)
+            await answer_json(send, error.status, refusal(error.status), close=True)
             return
         async with self._store.turn(held):
             headers = joined_headers(scope["headers"])
@@ -71,7 +78,7 @@ class AgentsApp:
                     held, lambda session: session.request(method, path, headers=headers, body=body or None)
                 )
             except Exception:  # logged and recorded by the store
-                await answer_json(send, 500, '{"error": "internal_server_error"}', close=True)
+                await answer_json(send, 500, refusal(500), close=True)
                 return
             await deliver(
                 response, method=method, time_scale=self._settings.time_scale,
@@ -93,7 +100,3 @@ class AgentsApp:
 def _session(held: Held) -> Any:
     assert held.episode is not None
     return held.episode.session
-
-
-def _reason(status: int) -> str:
-    return json.dumps({"error": REASONS[status]})

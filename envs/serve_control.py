@@ -133,7 +133,7 @@ def control_app(store: EpisodeStore, secret: str, agents_url: str) -> Starlette:
                 "closed": store.closed_count,
                 **store.counts,
                 "settings": asdict(store.settings),
-                "scenarios": store.scenarios,
+                "scenarios": store.workflows.names(),
             }
         )
 

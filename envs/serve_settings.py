@@ -43,7 +43,7 @@ class ServeSettings:
     connections: int = 4096
     receive_s: float = 30.0
     idle_s: float = 900.0
-    shutdown_s: float = 5.0
+    shutdown_s: float = 2.0
 
     def __post_init__(self) -> None:
         may_be_zero = {"time_scale", "count_idle", "rate_per_s"}

@@ -25,7 +25,7 @@ LISTED: Final = ("scenario", "seed", "profile", "intensity", "split", "episode",
 GONE: Final = Response(
     status=410,
     headers={"Content-Type": "application/json"},
-    text='{"error": "gone", "message": "this session has ended"}',
+    text='{"error": {"code": "gone", "message": "This session has ended."}}',
     elapsed_s=0.0,
     failure=None,
 )
@@ -46,7 +46,10 @@ class EpisodeRequest:
 
 @dataclass
 class Held:
-    """One open episode. After a restart ``episode`` stays empty until somebody asks for it."""
+    """One open episode. After a restart ``episode`` stays empty until somebody asks for it.
+
+    A lent one belongs to somebody else, who sees what is asked after its end too.
+    """
 
     id: str
     header: dict[str, Any]
@@ -57,6 +60,7 @@ class Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     used_at: float = field(default_factory=time.monotonic)
     answered_at: float | None = None
+    lent: bool = False
     ended: bool = False
     allowance: tuple[float, float] | None = None  # requests left under the rate limit, and when that was
 
@@ -85,7 +89,7 @@ class EpisodeStore:
     ) -> None:
         self.settings = settings
         self.counts = {"requests": 0, "refused": 0, "harness_errors": 0}
-        self._scenarios = builtin_workflows() | dict(scenarios or {})
+        self.workflows = Workflows(scenarios)
         self._journal = Journal(folder)
         self._open: dict[str, Held] = {}
         self._closed: dict[str, Place] = {}
@@ -120,11 +124,6 @@ class EpisodeStore:
         """Episodes recorded as finished."""
         return len(self._closed)
 
-    @property
-    def scenarios(self) -> list[str]:
-        """Names of the workflows that may be asked for."""
-        return sorted(self._scenarios)
-
     def make(self, request: EpisodeRequest) -> ToolEpisode:
         """Build an episode.
 
@@ -132,11 +131,11 @@ class EpisodeStore:
             ScenarioError: the workflow is not one of this service's.
             BrownoutError: another value is not valid.
         """
-        # Files are never read by name: whoever holds the control secret may open episodes, not the disk.
-        if request.scenario not in self._scenarios:
-            raise ScenarioError(f"scenario: got {request.scenario!r}; allowed: {', '.join(self.scenarios)}")
-        arguments = asdict(request)
-        return ToolEpisode(self._scenarios[arguments.pop("scenario")], **arguments)
+        scenario = self.workflows.get(request.scenario)
+        if scenario is None:
+            allowed = ", ".join(self.workflows.names())
+            raise ScenarioError(f"scenario: got {request.scenario!r}; allowed: {allowed}")
+        return ToolEpisode(**{**asdict(request), "scenario": scenario})
 
     def open(self, request: EpisodeRequest) -> Held:
         """Open an episode and record it.
@@ -149,9 +148,9 @@ class EpisodeStore:
             raise FullError(f"{len(self._open)} episodes are open; allowed: {self.settings.open_episodes}")
         return self.adopt(self.make(request))
 
-    def adopt(self, episode: ToolEpisode) -> Held:
-        """Take in an episode that was made elsewhere, and record it."""
-        held = Held(new_secret(), episode.header, episode)
+    def adopt(self, episode: ToolEpisode, *, lent: bool = False) -> Held:
+        """Take in an episode that was made elsewhere, and record it; a lent one stays until it is released."""
+        held = Held(new_secret(), episode.header, episode, lent=lent)
         self._open[held.id] = held
         self._journal.write({"kind": "opened", "id": held.id, "at": time.time(), "header": held.header})
         return held
@@ -161,11 +160,11 @@ class EpisodeStore:
         held = self._open.get(key)
         if held is not None and held.episode is None:
             self._rebuild(held)
-        return held if held is not None and not held.ended else None
+        return held if held is not None and (held.lent or not held.ended) else None
 
     def _rebuild(self, held: Held) -> None:
         events = [self._journal.read(place)["event"] for place in held.events]
-        known = self._scenarios.get(held.header["scenario"])  # loaded already; another one's hash is refused
+        known = self.workflows.get(str(held.header["scenario"]))  # loaded already; another one's hash is refused
         header = held.header | ({"scenario": known} if known is not None else {})
         try:
             held.episode = ToolEpisode.replay(header, events)
@@ -205,6 +204,8 @@ class EpisodeStore:
             Exception: what the simulation raised; the episode is then closed as ``harness_error``.
             ServeError: the record cannot be written.
         """
+        if held.ended and held.lent and held.episode is not None:
+            return exchange(held.episode.session)
         if held.ended or held.episode is None:
             return GONE
         self.counts["requests"] += 1
@@ -255,7 +256,8 @@ class EpisodeStore:
         }  # fmt: skip
         self._closed[held.id] = self._journal.write(row)
         held.ended = True
-        self._open.pop(held.id, None)
+        if not held.lent:
+            self._open.pop(held.id, None)
         return row
 
     async def close(self, key: str, outcome: str | None = None, by: str = "control") -> dict[str, Any] | None:
@@ -303,7 +305,8 @@ class EpisodeStore:
         while True:
             await asyncio.sleep(every_s)
             limit = time.monotonic() - self.settings.idle_s
-            for held in [held for held in self._open.values() if held.used_at < limit and not held.lock.locked()]:
+            idle = [held for held in self._open.values() if held.used_at < limit and not held.lent]
+            for held in [held for held in idle if not held.lock.locked()]:
                 log.info("episode %s: nobody used it for %g s; closed", held.id[:8], self.settings.idle_s)
                 await self.close(held.id, by="idle")
             await self._journal.durable()
@@ -317,7 +320,26 @@ class EpisodeStore:
         self._journal.close()
 
 
-def builtin_workflows() -> dict[str, Scenario]:
-    """The built-in scenarios that are workflows, by name."""
-    loaded = {name: load_scenario(name) for name in builtin_scenarios()}
-    return {name: scenario for name, scenario in loaded.items() if scenario.env == "workflow"}
+class Workflows:
+    """The workflows of a service, each loaded when it is first asked for.
+
+    Args:
+        further: workflows by name, beside the built-in ones.
+    """
+
+    def __init__(self, further: Mapping[str, Scenario] | None = None) -> None:
+        self._loaded = dict(further or {})
+        self._names = {*builtin_scenarios(), *self._loaded}
+
+    def get(self, name: str) -> Scenario | None:
+        """The workflow of this name, None if there is none. Files are never read by name."""
+        if name not in self._names:
+            return None
+        if name not in self._loaded:
+            self._loaded[name] = load_scenario(name)
+        found = self._loaded[name]
+        return found if found.env == "workflow" else None
+
+    def names(self) -> list[str]:
+        """Names of all of them."""
+        return [name for name in sorted(self._names) if self.get(name) is not None]

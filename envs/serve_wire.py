@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import json
 from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from http import HTTPStatus
 from typing import Any, Final, Protocol
 
 from .tools import Response
@@ -113,6 +115,12 @@ async def deliver(
     if cut:
         connection.close()
         await disconnected(receive)
+
+
+def refusal(status: int) -> str:
+    """The body of an answer that the service itself gives instead of the session."""
+    phrase = HTTPStatus(status).phrase
+    return json.dumps({"error": {"code": phrase.lower().replace(" ", "_"), "message": f"{phrase}."}})
 
 
 async def answer_json(

@@ -46,6 +46,11 @@ class ToolServer:
         """Whether the episode has ended."""
         return bool(self.core.terminated[0] or self.core.truncated[0])
 
+    def gone(self) -> Response:
+        """Return what comes back once the episode has ended."""
+        headers = self.clerk.headers(self.office.number + 1, self.office.now)
+        return Response(410, headers, self.clerk.error(410), 0.0)
+
     def handle(self, work: Callable[[], Reply]) -> Response:
         """Let one request happen, while the episode is open, and return what comes back."""
         core, office = self.core, self.office

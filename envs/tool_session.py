@@ -33,6 +33,7 @@ class Exchange:
         self.error: str | None = None
         self._hash = hashlib.sha256(header.encode())
         self.account: Callable[[], None] = lambda: None
+        self._shown: tuple[Any, tuple[Tool, ...]] = None, ()
         self.watch: Callable[[dict[str, Any]], None] = lambda event: None
 
     @property
@@ -43,7 +44,11 @@ class Exchange:
     @property
     def tools(self) -> tuple[Tool, ...]:
         """The tools as they are described to the agent now."""
-        return tuple(operation.tool for operation in self.server.operations if operation.listed)
+        operations = self.server.operations
+        if self._shown[0] is not operations:  # the agent gets copies, to do with as it likes
+            listed = [operation.tool for operation in operations if operation.listed]
+            self._shown = operations, tuple(copy.deepcopy(listed))
+        return self._shown[1]
 
     # ---------------------------------------------------------------- requests
 
@@ -151,9 +156,7 @@ class Exchange:
         server = self.server
         if server.over:
             self.watch({"kind": "after"})
-            return Response(
-                410, server.clerk.headers(server.office.number, server.office.now), server.clerk.error(410), 0.0
-            )
+            return server.gone()
         try:
             response = server.handle(work)
             self.account()
@@ -163,7 +166,7 @@ class Exchange:
             server.core.components[:], server.core.reward[:] = 0.0, 0.0
             self.account()
             server.core.outcome[0] = server.core.outcome_names.index("harness_error")
-            response = Response(410, server.clerk.headers(server.office.number, 0.0), server.clerk.error(410), 0.0)
+            response = server.gone()
         self._write({"kind": kind, **request, "response": response.to_dict()})
         return response
 

@@ -9,7 +9,8 @@ import numpy as np
 
 from ..faults import Status
 from .tool_api import HEADERS, Operation, argument_name, slug
-from .tool_core import FOREIGN, Done, Sent
+from .tool_calls import Done, Sent
+from .tool_core import FOREIGN
 from .tool_ledger import Entry
 from .tool_office import Office, Refusal, Reply, start_of
 from .tool_records import RecordDesk
@@ -94,7 +95,7 @@ class StepDesk:
         sent.old_names = former != names and sent.values.keys() == set(columns) and bool(details)
         key = arguments.get("idempotency_key")
         sent.key = key[:255] or None if isinstance(key, str) else None
-        sent.outdated = self._outdated(step, arguments.get("if_match"))
+        sent.outdated = lambda: self._outdated(step, arguments.get("if_match"))
         return sent, details
 
     def _outdated(self, step: int, tags: Any) -> bool:
@@ -112,7 +113,7 @@ class StepDesk:
         if done.status is Status.CONFLICT:
             if core.draft[0, step]:
                 return Reply(409, error(409, "An unfinished draft of this request exists in the session."))
-            if sent.outdated:
+            if done.outdated:
                 return Reply(412, error(412))
             return Reply(409, error(409, "The record has been changed since it was read."))
         if done.reused:

@@ -8,18 +8,21 @@ the answers written out as services write them and the arguments taken at their 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
-from typing import Any, Self
+from functools import lru_cache
+from typing import Any
+from weakref import ref
 
 import numpy as np
 
 from ..errors import EpisodeError
 from ..faults.registry import lookup
 from ..rewards.components import COMPONENT_NAMES
-from ..scenarios.loading import LIBRARY
+from ..scenarios.loading import LIBRARY, load_scenario
+from ..scenarios.schema import Scenario
 from ..scenarios.workflow_schema import WorkflowScenario
 from .tool_api import Response, Tool, argument_name, slug
 from .tool_core import ToolCore
+from .tool_result import EpisodeResult
 from .tool_server import ToolServer
 from .tool_session import Exchange, ToolSession
 from .tool_truth import end_state
@@ -27,80 +30,32 @@ from .tool_values import plain
 from .workflow_state import OUTCOMES, Kind
 
 FORMAT = "brownout.episode/1"
+_NO_JSON = {"": float("nan")}  # stands for arguments that were none
 MENTIONED = 0.5
 """Share of the fields that the requester names in the request."""
 
 
-@dataclass(frozen=True)
-class EpisodeResult:
-    """What an episode came to.
+class Account:
+    """What the requests of an episode have cost and gained, and what struck them.
 
     Args:
-        scenario: name of the workflow.
-        scenario_hash: digest of the scenario.
-        profile: fault profile.
-        intensity: what scaled its faults.
-        split: ``train`` or ``eval``.
-        seed: seed of the episode.
-        episode: its index.
-        outcome: ``success``, ``partial``, ``silent_garbage``, ``duplicate_effect``, ``escalated``, ``aborted``,
-            ``limit`` or ``harness_error``.
-        success: whether everything that is needed stands once, right, and nothing else.
-        utility: sum of the scenario's reward.
-        components: sum of each component of the reward.
-        cost_usd: USD spent.
-        latency_s: virtual seconds.
-        calls: requests.
-        wrong_effects: wrong or unwanted effects that stand.
-        duplicate_effects: effects that stand too often.
-        handed_over_right: whether a person took over and got it right.
-        injections: what faults did: effect, id, family, time_s, call, service, before (the server had not done the
-            work). The truth, never shown to an agent.
-        digest: SHA-256 of version, scenario, seed, episode and every request and response.
-        timeline: readable lines, with what faults did.
+        server: the services.
     """
 
-    scenario: str
-    scenario_hash: str
-    profile: str
-    intensity: float
-    split: str
-    seed: int
-    episode: int
-    outcome: str
-    success: bool
-    utility: float
-    components: dict[str, float]
-    cost_usd: float
-    latency_s: float
-    calls: int
-    wrong_effects: int
-    duplicate_effects: int
-    handed_over_right: bool
-    injections: tuple[dict[str, Any], ...]
-    digest: str
-    timeline: tuple[str, ...]
+    def __init__(self, server: ToolServer) -> None:
+        self._server = server
+        self.components = np.zeros(len(COMPONENT_NAMES))
+        self.utility = 0.0
+        self.struck: list[tuple[int, bool]] = []
+        """Per row of the plan's log the number of the request, and whether its work was done."""
 
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        data = asdict(self)
-        return data | {"injections": list(data["injections"]), "timeline": list(self.timeline)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the result that :meth:`to_dict` gave; other entries are left out.
-
-        Raises:
-            EpisodeError: if something is missing.
-        """
-        names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in data]
-        if missing:
-            raise EpisodeError(f"result of an episode: {missing[0]} is missing")
-        values = {name: data[name] for name in names}
-        values["injections"] = tuple(dict(item) for item in values["injections"])
-        values["timeline"] = tuple(values["timeline"])
-        return cls(**values)
+    def __call__(self) -> None:
+        """Enter the last request."""
+        core = self._server.core
+        self.components += core.components[0]
+        self.utility += float(core.reward[0])
+        size = 0 if core.plan is None else len(core.plan.log)
+        self.struck += [(self._server.office.number, core.worked)] * (size - len(self.struck))
 
 
 class ToolEpisode:
@@ -139,6 +94,8 @@ class ToolEpisode:
     ) -> None:
         from .. import __version__
 
+        if isinstance(scenario, str) and (LIBRARY / f"{scenario}.yaml").is_file():
+            scenario = _built_in(scenario)
         core = ToolCore(scenario, profile=profile, intensity=intensity, split=split, max_calls=max_calls)
         core.seed(core.all_lanes, [seed])
         core.begin(core.all_lanes, int(episode))
@@ -157,12 +114,9 @@ class ToolEpisode:
         }
         self._server = ToolServer(core)
         self._exchange = Exchange(self._server, f"{__version__} {core.spec.hash} {int(seed)} {int(episode)}")
-        self._exchange.account = self._account
+        self._account = self._exchange.account = Account(self._server)
         if watch is not None:
-            self._exchange.watch = lambda event: self._heed(watch(event))
-        self._components = np.zeros(len(COMPONENT_NAMES))
-        self._utility = 0.0
-        self._calls_of: list[int] = []
+            self._exchange.watch = _heeding(watch, ref(self))
         self.session = ToolSession(self._exchange, self._task())
 
     @property
@@ -209,7 +163,7 @@ class ToolEpisode:
         if not self.done:
             raise EpisodeError("the episode is still open; let the agent finish, or call close()")
         core = self._core
-        parts = dict(zip(COMPONENT_NAMES, self._components.tolist(), strict=True))
+        parts = dict(zip(COMPONENT_NAMES, self._account.components.tolist(), strict=True))
         outcome = OUTCOMES[int(core.outcome[0])]
         standing = int(core.standing(core.all_lanes)[0])
         twice = int(np.maximum(core.applied[0] - 1, 0)[core.writes].sum())
@@ -220,7 +174,7 @@ class ToolEpisode:
                ("scenario_hash", "profile", "intensity", "split", "seed", "episode")},
             outcome=outcome,
             success=outcome == "success",
-            utility=self._utility,
+            utility=self._account.utility,
             components=parts,
             cost_usd=float(core.spend[0]),
             latency_s=float(core.clock[0]),
@@ -264,9 +218,8 @@ class ToolEpisode:
         for event in events:
             kind = event["kind"]
             if kind == "call":
-                exchange.call(event["tool"], event["arguments"] or {"": float("nan")}, event["token"]) if (
-                    event["arguments"] is None
-                ) else exchange.call(event["tool"], event["arguments"], event["token"])
+                arguments = event["arguments"]
+                exchange.call(event["tool"], _NO_JSON if arguments is None else dict(arguments), event["token"])
             elif kind == "wire":
                 token = {} if event["token"] is None else {"authorization": f"Bearer {event['token']}"}
                 exchange.wire(event["method"], event["path"], {**event["headers"], **token}, event["body"])
@@ -279,17 +232,6 @@ class ToolEpisode:
         return episode
 
     # ---------------------------------------------------------------- parts
-
-    def _heed(self, outcome: str | None) -> None:
-        if outcome is not None:
-            self.close(outcome)
-
-    def _account(self) -> None:
-        """Add up what the last request cost and gained, and note what struck it."""
-        self._components += self._core.components[0]
-        self._utility += float(self._core.reward[0])
-        size = 0 if self._core.plan is None else len(self._core.plan.log)
-        self._calls_of += [self._server.office.number] * (size - len(self._calls_of))
 
     def _task(self) -> dict[str, Any]:
         core, case, spec = self._core, self._core.case(), self._core.spec
@@ -334,21 +276,21 @@ class ToolEpisode:
 
     def _injections(self) -> Iterable[dict[str, Any]]:
         core = self._core
-        for column in np.flatnonzero(core.dirt[0]).tolist():
+        for column in np.flatnonzero(core.dirt_at_start).tolist():
             mess = core.mess
             assert mess is not None
-            code = int(core.dirt[0, column]) - 1
+            code = int(core.dirt_at_start[column]) - 1
             record, _, field = core.field_names[column].partition(".")
             yield {"effect": mess.effect_names[code], "id": mess.fault_ids[code], "family": "records", "time_s": 0.0,
                    "call": 0, "service": core.spec.records[record].service, "before": True,
                    "field": f"{record}.{field}"}  # fmt: skip
         if core.plan is None:
             return
-        for call, row in zip(self._calls_of, core.plan.log.rows(), strict=True):
+        for (call, worked), row in zip(self._account.struck, core.plan.log.rows(), strict=True):
             effect = str(row["effect"])
             yield {"effect": effect, "id": str(row["fault"]), "family": lookup(effect).category,
                    "time_s": float(row["time_s"]), "call": call, "service": str(row["service"]),
-                   "before": str(row["phase"]) == "before"}  # fmt: skip
+                   "before": not worked or str(row["phase"]) == "before"}  # fmt: skip
 
     def _timeline(self, injections: tuple[dict[str, Any], ...]) -> Iterable[str]:
         for injection in injections:
@@ -359,7 +301,7 @@ class ToolEpisode:
             when = f"{event['clock_s']:9.2f} s  ${event['spend_usd']:8.4f}"
             if event["kind"] in ("call", "wire"):
                 number += 1
-                what = event.get("tool") or f"{event['method']} {event['path']}"
+                what = event["tool"] if event["kind"] == "call" else f"{event['method']} {event['path']}"
                 response = event["response"]
                 yield f"{when}  {what}: {response['failure'] or response['status']}"
                 for injection in injections:
@@ -370,6 +312,25 @@ class ToolEpisode:
                 yield f"{when}  thinking: {event['latency_s']:.2f} s, ${event['cost_usd']:.4f}"
         clock, spend = float(self._core.clock[0]), float(self._core.spend[0])
         yield f"{clock:9.2f} s  ${spend:8.4f}  {OUTCOMES[int(self._core.outcome[0])]}"
+
+
+@lru_cache(maxsize=32)
+def _built_in(name: str) -> Scenario:
+    """A built-in scenario, read once."""
+    return load_scenario(name)
+
+
+def _heeding(
+    watch: Callable[[dict[str, Any]], str | None], episode: ref[ToolEpisode]
+) -> Callable[[dict[str, Any]], None]:
+    """Return ``watch``, with its answer done; the reference is weak, else no episode would ever go."""
+
+    def heed(event: dict[str, Any]) -> None:
+        outcome, found = watch(event), episode()
+        if outcome is not None and found is not None:
+            found.close(outcome)
+
+    return heed
 
 
 def _name_of(spec: WorkflowScenario) -> Any:

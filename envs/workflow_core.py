@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 from ..faults import Calls, Status, Verb
 from ..rewards.components import ACCURACY, COST_USD, HANDOFF, LATE_S, LATENCY_S, SAFETY
 from .lanes import F64, I64, Bools
-from .rows import any_of, sum_of
+from .rows import any_of, sum_of, whole_rows
 from .streams import uniform
 from .workflow_learn import WorkflowLearning
 from .workflow_state import (
@@ -76,6 +76,9 @@ class Arguments:
         held = core.needs.take(step, axis=0) & core.wrong.take(rows, axis=0)
         self.broken = any_of(held & core.visible.take(rows, axis=0))
         self.wrong = any_of(held) | self.stale | at(core.changed, rows, step) | core.misled(rows, step)
+        if core.behind.any():  # an old version gives itself away, but it does harm only where its values are old
+            behind = any_of(core.reads.take(step, axis=0) & core.behind.take(rows, axis=0))
+            self.stale = self.stale | (behind & core.writes.take(step))
 
 
 class WorkflowCore(WorkflowLearning):
@@ -84,20 +87,11 @@ class WorkflowCore(WorkflowLearning):
     # ---------------------------------------------------------------- life cycle
 
     def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
-        for array in (self.clock, self.spend, self.context, self.messages, self.questions, self.reasoner, self.foreign,
-                      self.synced_at, self.made, self.revoked, self.renamed, self.version, self.planted, self.dirt,
-                      self.visible, self.repairable, self.wrong, self.known, self.applied, self.bad, self.stray,
-                      self.key, self.belief, self.verified, self.excess, self.attempts, self.status, self.changed,
-                      self.draft, self.lock_until, self.input_at, self.hold, self.retry_at, self.told, self.answer,
-                      self.applied_key, self.stands_at, self.begun, self.cursor, self.moot):  # fmt: skip
-            array[lanes] = 0
-        self.snapshot[lanes] = -1
-        self.read_order[lanes] = -1
-        self.failed_at[lanes] = -np.inf
-        self.flight_until[lanes] = np.inf
+        for rows, fresh in self._at_start:
+            rows[lanes] = fresh
         self.token_until[lanes] = self.token_known[lanes] = self.spec.token.ttl_s
         if self.decision_names:
-            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self.shares
+            self.facts[lanes] = uniform(keys[:, None], self._fact_streams) < self._shares_at(self.episodes[lanes])
         allowed = self._allowed_by(self.facts[lanes])
         self.needed[lanes] = allowed & self.goal
         self.banned[lanes] = ~allowed & self.writes
@@ -112,7 +106,7 @@ class WorkflowCore(WorkflowLearning):
         if lanes.size == self.num_lanes:
             self._allowed = self.view.legal(None)
         else:
-            self._allowed[lanes] = self.view.legal(lanes)
+            whole_rows(self._allowed)[lanes] = whole_rows(self.view.legal(lanes))
         if self.trace is not None and lanes[0] == 0:
             self.trace.clear()
 
@@ -149,13 +143,13 @@ class WorkflowCore(WorkflowLearning):
         if calls.all():
             self._call(self.all_lanes, kind)
         elif calls.any():
-            rows = np.flatnonzero(calls)
+            rows = calls.nonzero()[0]
             self._call(rows, kind.take(rows))
         if not calls.all():
             counts = np.bincount(kind, minlength=NOTHING + 1).tolist()
             for code in range(Kind.WAIT, Kind.NOTHING):
                 if counts[code]:
-                    rows = self.all_lanes if counts[code] == n else np.flatnonzero(kind == code)
+                    rows = self.all_lanes if counts[code] == n else (kind == code).nonzero()[0]
                     self._act(Kind(code), rows)
         self._account(clock, spend)
         self._move_cursor()
@@ -221,7 +215,7 @@ class WorkflowCore(WorkflowLearning):
             self.plan.strike(calls, keys)
         refusal, retry = np.zeros(len(rows), np.int8), np.zeros(len(rows))
         wait = np.zeros(len(rows))
-        work = np.flatnonzero(writer)
+        work = writer.nonzero()[0]
         args = None
         if work.size:
             args = self._arguments(rows[work], step[work], writer[work], load[work], u[work])
@@ -230,7 +224,7 @@ class WorkflowCore(WorkflowLearning):
         if args is not None:
             wait[work] = self._carry_out(args, calls, work, key, u[:, 6])
             self._settle(rows, step, calls, work, wait)
-        undo = np.flatnonzero((kind == COMPENSATE) & calls.applied)
+        undo = ((kind == COMPENSATE) & calls.applied).nonzero()[0]
         if undo.size:
             self._undo(rows[undo], step[undo], keeps[undo])
         self.context[rows] = np.minimum(self.context.take(rows) + _FILLS.take(kind) * self.spec.session.growth, 1.0)
@@ -239,6 +233,7 @@ class WorkflowCore(WorkflowLearning):
         self._learn(rows, kind, step, record, calls, keeps, u[:, 6])
         self._pay(rows, calls.cost_usd + extra)
         if self._tells(rows):
+            self.started_s = float(calls.started_s[0])
             self._tell(Kind(int(kind[0])), int(step[0]), int(record[0]), Status(int(calls.status[0])))
 
     def _arguments(self, rows: I64, step: I64, writer: I64, load: F64, u: F64) -> Arguments:
@@ -271,7 +266,7 @@ class WorkflowCore(WorkflowLearning):
         """Calls in flight at the same provider."""
         count = np.zeros(len(rows), np.int64)
         flying = self.flight_until.take(rows, axis=0) < np.inf
-        busy = np.flatnonzero(any_of(flying))
+        busy = any_of(flying).nonzero()[0]
         if busy.size:
             same = self.family_of.take(self.service_of_step) == self.family_of.take(service[busy])[:, None]
             count[busy] = sum_of(flying[busy] & same)
@@ -321,7 +316,7 @@ class WorkflowCore(WorkflowLearning):
     def _carry_out(self, args: Arguments, calls: Calls, work: I64, key: I64, luck: F64) -> F64:
         """Do on the server what the calls ask for; returns the seconds until an approval, 0 for none."""
         wait = np.zeros(len(work))
-        chosen = np.flatnonzero(calls.applied[work])
+        chosen = calls.applied[work].nonzero()[0]
         if not chosen.size:
             return wait
         which = work[chosen]
@@ -463,7 +458,7 @@ class WorkflowCore(WorkflowLearning):
         self.made[rows, self.person_index] += 1
         self._end(rows, ESCALATED)
         self.components[rows, HANDOFF] = right
-        self.components[rows, SAFETY] = np.where(right, 0, self.standing(rows))
+        self.components[rows[right], SAFETY] = 0.0
         self.clock[rows] += calls.latency_s
         self.spend[rows] += calls.cost_usd
         if self._tells(rows):
@@ -473,17 +468,17 @@ class WorkflowCore(WorkflowLearning):
         """Finish or abort."""
         wrong, twice, complete = self._settled(rows)
         outcome = np.where(twice, DUPLICATE, np.where(wrong > 0, GARBAGE, np.where(complete, SUCCESS, PARTIAL)))
-        self._end(rows, outcome if kind == Kind.FINISH else np.full(len(rows), ABORTED))
+        self._end(rows, outcome if kind == Kind.FINISH else np.full(len(rows), ABORTED), wrong)
         if self._tells(rows):
             self._say(f"{kind.name.lower()}: {self.outcome_names[int(self.outcome[0])].replace('_', ' ')}")
 
-    def _end(self, rows: I64, outcome: Any) -> None:
-        """End episodes; what stands wrong on the servers counts, whoever made it stand."""
+    def _end(self, rows: I64, outcome: Any, wrong: I64 | None = None) -> None:
+        """End episodes; what stands ``wrong`` on the servers counts, whoever made it stand."""
         if rows.size == 0:
             return
         self.terminated[rows] = True
         self.outcome[rows] = outcome
         self.components[rows, ACCURACY] = self.outcome[rows] == SUCCESS
-        self.components[rows, SAFETY] = self.standing(rows)
+        self.components[rows, SAFETY] = self.standing(rows) if wrong is None else wrong
         if self._tells(rows) and isinstance(outcome, int) and outcome == LIMIT:
             self._say("a limit ends the episode")

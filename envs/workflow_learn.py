@@ -78,7 +78,7 @@ class WorkflowLearning(WorkflowState):
         ok = calls.status == _OK
         present = np.bincount(kind, minlength=_KINDS).tolist()
         if any(present[_CALL : _LAST_CALL + 1]):
-            chosen = np.flatnonzero((kind >= _CALL) & (kind <= _LAST_CALL))
+            chosen = ((kind >= _CALL) & (kind <= _LAST_CALL)).nonzero()[0]
             self.attempts[rows[chosen], step[chosen]] += 1
             self._conclude(rows[chosen], step[chosen], calls.status[chosen])
         if present[_COMPENSATE]:
@@ -87,7 +87,7 @@ class WorkflowLearning(WorkflowState):
         def of(first: int, last: int) -> I64:
             if not any(present[first : last + 1]):
                 return _NOBODY
-            return np.flatnonzero((kind >= first) & (kind <= last) & ok)
+            return ((kind >= first) & (kind <= last) & ok).nonzero()[0]
 
         chosen = of(_FETCH, _FETCH)
         if chosen.size:
@@ -171,13 +171,16 @@ class WorkflowLearning(WorkflowState):
         snapshot = self.snapshot.reshape(-1)
         moved = snapshot.take(cell) != version.take(cell)
         known, wrong = self.known.take(rows, axis=0), self.wrong.take(rows, axis=0)
+        caught_up = self._serve(rows, record, mine) if self.lag.any() else None
         dirty = self.dirt.take(rows, axis=0) != 0
         now = dirty | self.foreign.take(rows)[:, None]
         spoilt = ~right
         if spoilt.any():
-            hit = np.flatnonzero(spoilt)
+            hit = spoilt.nonzero()[0]
             now[hit, self.first_need[step[hit], record[hit]]] = True
         fresh = mine & (moved[:, None] | (known == UNSEEN))
+        if caught_up is not None:
+            fresh |= caught_up & wrong
         again = mine & ~fresh
         shows = dirty & self.visible.take(rows, axis=0)
         better = again & wrong & ~now & _is_flagged(known)
@@ -188,6 +191,24 @@ class WorkflowLearning(WorkflowState):
         order = self.read_order.take(rows, axis=0)
         self.read_order.reshape(-1)[cell] = order.max(axis=1) + 1
         self._hear_changes(rows, self.changed.take(rows, axis=0) & self.reads.T.take(record, axis=0))
+
+    def _serve(self, rows: I64, record: I64, mine: Bools) -> Bools:
+        """Let the reads of ``record`` bring the earlier version as often as they must, then the present one.
+
+        Returns:
+            ``(n, F)`` fields that have just come to be right.
+        """
+        served, cell = flat(self.served, rows, record)
+        reads, lag = served.take(cell), self.lag.take(rows, axis=0)
+        old = mine & (lag > 0)
+        caught_up = old & (lag <= reads[:, None])
+        self.lag[rows] = np.where(caught_up, 0, lag)
+        self.dirt[rows] = np.where(caught_up, 0, self.dirt.take(rows, axis=0))
+        old &= ~caught_up
+        behind = any_of(old)
+        served[cell] = reads + behind
+        self.behind.reshape(-1)[cell] = behind
+        return caught_up
 
     def _field_draws(self, streams: NDArray[np.uint64], rows: I64) -> F64:
         """One number per field of each lane: a second look at one version of a record sees the same."""
@@ -265,7 +286,7 @@ class WorkflowLearning(WorkflowState):
             self.flight_status[lanes, place], self.flight_retry[lanes, place] = _OK, 0.0
         if self.decision_names and good.any():
             self._hear_decisions(rows[good], step[good])
-        self._forget(rows, self.outdated(rows) & self.reads.take(step, axis=0))
+        self._forget(rows, self.old_copies(rows) & self.reads.take(step, axis=0))
 
     def _forget(self, rows: I64, old: Bools) -> None:
         """Take note that ``(n, R)`` records have moved on: their fields must be read again."""
@@ -274,6 +295,7 @@ class WorkflowLearning(WorkflowState):
         self.known[rows] = np.where(old.take(self.record_of, axis=1), UNSEEN, self.known.take(rows, axis=0))
         for array in (self.snapshot, self.read_order):
             array[rows] = np.where(old, -1, array.take(rows, axis=0))
+        self.behind[rows] &= ~old
 
     def misled(self, rows: I64, step: I64) -> Bools:
         """Whether a step builds on a read that was made with wrong data."""
@@ -284,6 +306,10 @@ class WorkflowLearning(WorkflowState):
         """Records that have moved on since the agent read them, ``(n, R)``."""
         snapshot = self.snapshot.take(rows, axis=0)
         return (snapshot >= 0) & (snapshot != self.version.take(rows, axis=0))
+
+    def old_copies(self, rows: I64) -> Bools:
+        """Records that the agent holds in another version than the present one, ``(n, R)``."""
+        return self.outdated(rows) | self.behind.take(rows, axis=0)
 
     def _learn_undo(self, rows: I64, step: I64, keeps: Bools, status: NDArray[np.int8], undo: Bools) -> None:
         """Believe what the service says: that the surplus, or the whole step, is undone; doubt a lost answer."""
@@ -300,8 +326,7 @@ class WorkflowLearning(WorkflowState):
         self.renamed[rows] = False
         self.context[rows] = 0.0
         self.synced_at[rows] = self.clock[rows]
-        old = self.outdated(rows)
-        self._forget(rows, old)
+        self._forget(rows, self.old_copies(rows))
 
     def _tell(self, kind: Kind, step: int, record: int, status: Status) -> None:
         """Write a line about lane 0's call."""

@@ -96,7 +96,8 @@ class _Workflow(_Port):
 
         core = self._core
         core.belief[lanes] = np.where(core.writes, Belief.UNKNOWN, Belief.TODO).astype(np.int8)
-        for array in (core.known, core.wrong, core.verified, core.excess, core.attempts, core.status, core.told):
+        held = (core.known, core.wrong, core.behind, core.verified, core.excess, core.attempts, core.status, core.told)
+        for array in held:
             array[lanes] = 0
         core.snapshot[lanes] = -1
         core.read_order[lanes] = -1

@@ -20,7 +20,7 @@ from ..faults.graded import LEVELS
 from ..rewards import COMPONENTS
 from ..scenarios.workflow_schema import WorkflowScenario
 from .lanes import F64, I64, Bools, LaneCore
-from .rows import any_of, sum_of
+from .rows import any_of, sum_of, whole_rows
 from .workflow_ports import WorkflowWorld
 from .workflow_records import Episodes, Messes
 from .workflow_tables import WorkflowTables
@@ -94,6 +94,13 @@ OUTCOMES = (
     "harness_error",
 )
 SUCCESS, PARTIAL, GARBAGE, DUPLICATE, ESCALATED, ABORTED, LIMIT, HARNESS_ERROR = range(8)
+_BEGUN_ANEW = (
+    "clock", "spend", "context", "messages", "questions", "reasoner", "foreign", "synced_at", "made", "revoked",
+    "renamed", "version", "snapshot", "read_order", "behind", "served", "planted", "dirt", "visible", "repairable",
+    "lag", "wrong", "known", "applied", "bad", "stray", "key", "applied_key", "stands_at", "belief", "verified",
+    "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until", "lock_until", "input_at", "hold",
+    "changed", "draft", "told", "begun", "cursor", "moot",
+)  # fmt: skip
 AS_HELD, SLIPPED = 1, 2  # how an effect came to be bad: from what the agent held, or by a slip of its pen
 
 
@@ -104,6 +111,8 @@ class WorkflowState(WorkflowTables):
 
     * ``dirt`` (N, F) int16: 0 for a field that is clean on its server, else what spoiled it (1 + index of the fault on
       records); ``visible`` (N, F): a check of the format shows it; ``repairable`` (N, F): the clean value can be found.
+    * ``lag`` (N, F): how many reads of its record bring what is in a dirty field before the clean value comes, 0: all
+      of them; ``served`` (N, R): reads that have brought such a field.
     * ``version`` (N, R): version of each record on its server; ``planted`` (N, R): an instruction is hidden in it.
     * ``applied`` (N, W): how often each step's effect stands; ``bad`` (N, W): 0 right, 1 made from wrong data,
       2 from a slip; ``stray`` (N, W): effects of the step that nobody asked for (another customer's, an injected one).
@@ -121,8 +130,8 @@ class WorkflowState(WorkflowTables):
     What the agent holds:
 
     * ``known`` (N, F): :class:`Known`; ``wrong`` (N, F): its copy of the field is wrong (hidden from it).
-    * ``snapshot`` (N, R): version it has read, -1 for none; ``read_order`` (N, R): number of the last read, -1 for
-      none.
+    * ``snapshot`` (N, R): version it has read, -1 for none; ``behind`` (N, R): what was read was the one before
+      (hidden from it); ``read_order`` (N, R): number of the last read, -1 for none.
     * ``belief`` (N, W): :class:`Belief`; ``verified`` (N, W): read back since; ``excess`` (N, W): effects it knows
       must be undone; ``key`` (N, W): idempotency key in use; ``attempts`` (N, W): calls so far.
     * ``status`` (N, W): :class:`~brownout.faults.Status` of the last call made for the step (0: none); ``answer`` (N,):
@@ -143,11 +152,10 @@ class WorkflowState(WorkflowTables):
     _saved = (
         *LaneCore._saved, "cursor", "token_until", "token_known", "context", "foreign", "messages",
         "questions", "reasoner", "synced_at", "begun", "made", "revoked", "renamed", "version", "snapshot",
-        "read_order", "planted", "dirt", "visible", "repairable", "wrong", "known", "applied", "bad", "stray", "key",
-        "applied_key", "stands_at",
-        "belief", "verified", "excess", "attempts", "status", "answer", "failed_at", "retry_at", "flight_until",
-        "flight_status", "flight_retry", "lock_until", "input_at", "hold", "changed", "draft", "needed", "banned",
-        "facts", "told", "groups", "scale_level",
+        "read_order", "behind", "served", "planted", "dirt", "visible", "repairable", "lag", "wrong", "known",
+        "applied", "bad", "stray", "key", "applied_key", "stands_at", "belief", "verified", "excess", "attempts",
+        "status", "answer", "failed_at", "retry_at", "flight_until", "flight_status", "flight_retry", "lock_until",
+        "input_at", "hold", "changed", "draft", "needed", "banned", "facts", "told", "groups", "scale_level",
     )  # fmt: skip
 
     def _set_up(self) -> None:
@@ -155,6 +163,7 @@ class WorkflowState(WorkflowTables):
         self._read_scenario(self.spec)
         self._allocate(self.num_lanes)
         self.scale_level = np.full(self.num_lanes, LEVELS)
+        self.started_s = 0.0  # when lane 0's last call reached its service; kept with the timeline
         self.world = WorkflowWorld(self)
         plan, intensity = self._bind_faults(self.services, self.world)
         self._messes = Messes(plan, self.spec.fault_fields(), intensity)
@@ -174,10 +183,9 @@ class WorkflowState(WorkflowTables):
         self.cursor, self.messages, self.questions, self.reasoner, self.groups = (zeros(None, int) for _ in range(5))
         self.foreign, self.begun = zeros(None, bool), zeros(None, bool)
         self.made, self.revoked, self.renamed = zeros(s, int), zeros(s, bool), zeros(s, bool)
-        self.version, self.snapshot, self.read_order, self.planted = (
-            zeros(r, int), zeros(r, int), zeros(r, int), zeros(r, bool),
-        )  # fmt: skip
-        self.dirt, self.known = zeros(f, np.int16), zeros(f, np.int8)
+        self.version, self.snapshot, self.read_order, self.served = (zeros(r, int) for _ in range(4))
+        self.planted, self.behind = zeros(r, bool), zeros(r, bool)
+        self.dirt, self.known, self.lag = zeros(f, np.int16), zeros(f, np.int8), zeros(f, np.int8)
         self.visible, self.repairable, self.wrong = zeros(f, bool), zeros(f, bool), zeros(f, bool)
         self.applied, self.stray, self.key, self.applied_key, self.excess, self.attempts = (
             zeros(w, int) for _ in range(6)
@@ -192,6 +200,18 @@ class WorkflowState(WorkflowTables):
         self.target: I64 = zeros(None, int)  # the step that the call being placed is about
         self.moot: Bools = zeros(w, bool)  # steps that what was told of the decisions rules out
         self.ready_count: I64 = zeros(None, int)
+        self._at_start = self._fresh_rows()
+
+    def _fresh_rows(self) -> list[tuple[NDArray[Any], Any]]:
+        """The rows of every array that an episode begins anew, and what a row is then."""
+        fill = {"snapshot": -1, "read_order": -1, "failed_at": -np.inf, "flight_until": np.inf}
+        found = []
+        for name in _BEGUN_ANEW:
+            array = getattr(self, name)
+            if array.size:
+                fresh = np.full((1, *array.shape[1:]), fill.get(name, 0), array.dtype)
+                found.append((whole_rows(array), whole_rows(fresh)[0]))
+        return found
 
     # ---------------------------------------------------------------- records
 
@@ -211,7 +231,11 @@ class WorkflowState(WorkflowTables):
                 rows = lanes[levels == level]
                 cells = Cells.clean(mess.fields, len(rows), world=Episodes(self.episodes.take(rows)))
                 mess.strike(cells, keys[levels == level])
-                self.dirt[rows], self.visible[rows], self.repairable[rows] = cells.dirt, cells.visible, cells.repairable
+                for own, struck in (
+                    (self.dirt, cells.dirt), (self.visible, cells.visible), (self.repairable, cells.repairable),
+                    (self.lag, cells.lag),
+                ):  # fmt: skip
+                    whole_rows(own)[rows] = whole_rows(struck)
 
     # ---------------------------------------------------------------- faces
 
@@ -246,6 +270,17 @@ class WorkflowState(WorkflowTables):
         ready &= belief != IN_FLIGHT
         self.ready, self.ready_count = ready, sum_of(ready)
 
+    def _find_ready_one(self) -> list[bool]:
+        """The same of one lane: plain numbers are quicker than arrays of one."""
+        belief = self.belief[0].tolist()
+        done = sum(1 << step for step in range(self.num_steps) if belief[step] in (DONE, SKIPPED))
+        ready = [
+            not before & ~done and state in (TODO, UNKNOWN)
+            for before, state in zip(self._before, belief[:-1], strict=True)
+        ]
+        self.ready[0], self.ready_count[0] = ready, sum(ready)
+        return ready
+
     def _skip(self) -> None:
         """Pass over the steps that a decision rules out.
 
@@ -271,12 +306,17 @@ class WorkflowState(WorkflowTables):
         t = self.num_steps
         if self.moot.any():
             self._skip()
+        if self.num_lanes == 1:
+            ready, cursor = self._find_ready_one(), self.cursor.item(0)
+            if cursor == t or not ready[cursor]:
+                self._next_step(self.all_lanes, 0)
+            return
         self._find_ready()
         at = np.minimum(self.cursor, t - 1)
         stays = self.ready.ravel().take(self.all_lanes * t + at)
         stays &= self.cursor < t
         if not stays.all():
-            self._next_step(np.flatnonzero(~stays), 0)
+            self._next_step((~stays).nonzero()[0], 0)
 
     def _start_cursor(self, lanes: I64) -> None:
         """Put ``lanes`` at the first step of a fresh episode, in which nothing is believed done."""

@@ -6,7 +6,7 @@ import numpy as np
 
 from ..scenarios.loading import services_of
 from ..scenarios.workflow_schema import WorkflowScenario
-from .lanes import LaneCore
+from .lanes import F64, I64, LaneCore
 from .quantiles import QuantileBank, constant
 from .streams import stream_id, stream_ids
 
@@ -61,6 +61,7 @@ class WorkflowTables(LaneCore):
             for other in step.after:
                 self.before[i] |= self._bit[column[other]]
                 self.sources[i, column[other]] = not self.writes[column[other]]
+        self._before: list[int] = self.before[:t].tolist()
         self._first_ready = self.before[:t] == 0
         goal = set(spec.goal_steps)
         self.goal = np.array([*(name in goal for name in self.step_names), False])
@@ -69,7 +70,13 @@ class WorkflowTables(LaneCore):
         )
         self.wanted = np.array([*(step.when is not None for step in steps), False])
         self.decided_by = np.array([column[d.by] for d in spec.decisions.values()], dtype=np.int64)
-        self.shares = np.array([d.share for d in spec.decisions.values()])
+        self._shares = np.array([d.share for d in spec.decisions.values()])
+        drifts = [d.drift for d in spec.decisions.values()]
+        self._share_moves = np.array(
+            [0.0 if d is None else d.to - s for d, s in zip(drifts, self._shares, strict=True)]
+        )
+        self._moves_over = np.array([1 if d is None else d.over for d in drifts])
+        self._shares_move = any(drift is not None for drift in drifts)
         self.cyclic = (np.arange(t + 1)[:, None] + np.arange(t)) % t
         auth = [service.auth for service in spec.services.values()]
         self.auth = np.array([*auth, False, False, False, False, False])
@@ -79,6 +86,12 @@ class WorkflowTables(LaneCore):
             np.array([getattr(one, word) for one in pair]) for word in ("detect", "mend", "slip", "obey", "false_alarm")
         )
         self._read_prices(spec)
+
+    def _shares_at(self, episodes: I64) -> F64:
+        """Shares of episodes in which the decisions hold, ``(C,)``, or ``(n, C)`` where they move with the episode."""
+        if not self._shares_move:
+            return self._shares
+        return self._shares + np.minimum(episodes[:, None] / self._moves_over, 1.0) * self._share_moves
 
     def _read_prices(self, spec: WorkflowScenario) -> None:
         """Tables of latency and price per service, and the streams that sample them."""

@@ -102,6 +102,15 @@ class HiddenTruth:
 
     # ---------------------------------------------------------------- fields
 
+    def spoilt(self, lane: int) -> dict[str, str]:
+        """The fields that are wrong on their server, and the id of the fault that spoilt each."""
+        core = self.core
+        mess = core._messes.at(int(core.scale_level[lane]))
+        if mess is None:
+            return {}
+        dirt = zip(core.field_names, core.dirt[lane].tolist(), strict=True)
+        return {field: mess.fault_ids[code - 1] for field, code in dirt if code}
+
     def amiss(self) -> Bools:
         """Fields that the path needs and that are wrong in the agent's hands, or would be once read, ``(N, F)``."""
         core = self.core
@@ -152,7 +161,8 @@ class HiddenTruth:
         amiss = self.amiss()
         rows = np.flatnonzero(amiss.any(axis=1))
         if rows.size:
-            wrong, flagged = amiss[rows], self.flagged(rows)
+            # the present version of an old value comes by reading often enough
+            wrong, flagged = amiss[rows] & (core.lag.take(rows, axis=0) == 0), self.flagged(rows)
             # what came wrong over the wire is there to be read again, once that it is wrong is known
             reread = core.dirt.take(rows, axis=0) == 0
             seen = flagged | self.noticed(rows, 0, fresh=True) | self.noticed(rows, 1, fresh=True)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from ..faults import Status
 from ..scenarios.columns import Column
-from .account import ACCOUNT, CAP, MAX_STEPS, account_of, fill_account
+from .account import ACCOUNT, CAP, MAX_STEPS, Logarithms, account_of, fill_account
 from .lanes import I64, Bools
 from .rows import any_of, sum_of
 
@@ -51,6 +51,8 @@ class WorkflowView:
         self._person, self._requester = spec.person is not None, spec.requester is not None
         self._patience = 0 if spec.requester is None else spec.requester.patience
         self._needs_any = core.needs.any(axis=1)
+        self._fields_of = [row.nonzero()[0].tolist() for row in core.needs]
+        self._writes: list[bool] = core.writes.tolist()
         self._weight = np.int32(1) << (_FIELD_BITS * np.arange(len(_KNOWN), dtype=np.int32))
         answers = np.zeros((len(Status), len(_ANSWERS)), np.float32)
         for column, statuses in enumerate(_ANSWERS.values()):
@@ -70,6 +72,7 @@ class WorkflowView:
         self._count = np.zeros(core.num_lanes, np.int32)  # fields of the current step by state, packed
         self._progress = np.zeros(core.num_lanes, np.int32)  # steps by belief, packed
         self._by_belief = np.array([0, *(1 << (_BITS * np.arange(4)))], np.int32)
+        self._logarithms = Logarithms(core)
         m = self._memory_s
         self.columns = (
             *ACCOUNT,
@@ -101,6 +104,7 @@ class WorkflowView:
                 for name in ("writes", "keyed", "natural", "compensable", "waits")
             ),
             *(Column(f"{name}.belief", "code", 0.0, 4.0) for name in core.step_names),
+            *self._logarithms.columns,
         )
         self._plain = next(i for i, column in enumerate(self.columns) if column.name.startswith("last."))
 
@@ -126,7 +130,8 @@ class WorkflowView:
         b = a + self._facts.shape[1]
         out[:, self._plain : a] = self._answers.take(of(core.answer), axis=0)
         out[:, a:b] = self._facts.take(cursor, axis=0)
-        out[:, b:] = of(core.belief)[:, :t]
+        out[:, b : b + t] = of(core.belief)[:, :t]
+        self._logarithms.fill(out)
         return out
 
     def _many(self, rows: I64, of: Callable[[NDArray], NDArray], cell: I64) -> NDArray[np.float32]:
@@ -229,11 +234,11 @@ class WorkflowView:
             return array if lanes is None else array.take(lanes, axis=0)
 
         rows = core.all_lanes if lanes is None else lanes
+        if len(rows) == 1:
+            return self._legal_one(rows.item())
         cursor = of(core.cursor)
         count = self._count_fields(rows, cursor, lanes)
         progress = self._count_steps(of(core.belief), of(core.verified), of(core.excess), lanes)
-        if len(rows) == 1:
-            return self._legal_one(int(rows[0]), count.item(), progress.item())
         unseen, fetched, checked, _, flagged, repaired, _ = (
             (count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))
         )
@@ -259,9 +264,28 @@ class WorkflowView:
         out[16] = out[17] = True
         return np.ascontiguousarray(out.T)
 
-    def _legal_one(self, lane: int, count: int, progress: int) -> Bools:
+    def _count_one(self, lane: int, cursor: int) -> tuple[int, int]:
+        """Count fields and steps of one lane, in plain numbers."""
+        core = self._core
+        known = core.known[lane].tolist()
+        count = sum(1 << (_FIELD_BITS * known[field]) for field in self._fields_of[cursor])
+        progress = 0
+        states = zip(
+            core.belief[lane].tolist(), self._writes, core.verified[lane].tolist(), core.excess[lane].tolist(),
+            strict=True,
+        )  # fmt: skip
+        for belief, writes, verified, excess in states:
+            if belief:
+                progress += 1 << (_BITS * (belief - 1))
+                progress += (belief == 1 and writes and not verified) << (4 * _BITS)
+            progress += (excess > 0) << (5 * _BITS)
+        self._count[lane], self._progress[lane] = count, progress
+        return count, progress
+
+    def _legal_one(self, lane: int) -> Bools:
         """The mask of one lane, in plain numbers."""
         core, cursor = self._core, self._core.cursor.item(lane)
+        count, progress = self._count_one(lane, cursor)
         unseen, fetched, checked, _, flagged, repaired, _ = (
             (count >> (_FIELD_BITS * i)) & _MOST_FIELDS for i in range(len(_KNOWN))
         )

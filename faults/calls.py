@@ -177,7 +177,9 @@ class Calls:
         rows = np.atleast_1d(np.asarray(lanes, dtype=np.int64))
 
         def column(value: ArrayLike, dtype: type) -> NDArray[Any]:
-            return np.array(np.broadcast_to(np.asarray(value), rows.shape), dtype=dtype)
+            out = np.empty(rows.shape, dtype)
+            out[...] = value
+            return out
 
         return cls(
             lanes=rows.copy(),

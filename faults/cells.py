@@ -206,6 +206,7 @@ class Cells:
         visible: ``(n, F)`` a check of format, range or uniqueness shows that something is wrong.
         repairable: ``(n, F)`` the clean value can still be found: from the damaged value itself, from other
             fields, or from a second version of the record.
+        lag: ``(n, F)`` how many reads of the record bring what is in a dirty cell before the clean value comes; 0: all.
         copied: ``(n, kinds)`` a second version of that kind's record exists beside it.
         number: ``(n,)`` number of the record, for ``every(n)`` and ``nth_call(n)``.
         world: named quantities of the records, for ``when(...)``.
@@ -217,6 +218,7 @@ class Cells:
     dirt: NDArray[np.int16]
     visible: Mask
     repairable: Mask
+    lag: NDArray[np.int8]
     copied: Mask
     number: I64
     world: World = field(default_factory=EmptyWorld)
@@ -238,6 +240,7 @@ class Cells:
             dirt=np.zeros(shape, dtype=np.int16),
             visible=np.zeros(shape, dtype=np.bool_),
             repairable=np.zeros(shape, dtype=np.bool_),
+            lag=np.zeros(shape, dtype=np.int8),
             copied=np.zeros((n, len(fields.family_names)), dtype=np.bool_),
             number=np.zeros(n, dtype=np.int64) if number is None else number,
             world=EmptyWorld() if world is None else world,
@@ -305,7 +308,7 @@ class Struck:
         """Return whether other cells of the same records, one per struck cell, are dirty; False for -1."""
         return (self.cells.dirt[self.row, columns] != 0) & (columns != NONE)
 
-    def mark(self, visible: Any = False, repairable: Any = False, where: Mask | None = None) -> None:
+    def mark(self, visible: Any = False, repairable: Any = False, where: Mask | None = None, lag: Any = 0) -> None:
         """Make cells dirty.
 
         Args:
@@ -313,21 +316,25 @@ class Struck:
             repairable: whether the clean value can be found from the damaged one. That it stands elsewhere (in
                 a second version of the record, or derived from other fields) is added by the plan.
             where: ``(m,)`` the cells to mark, None for all.
+            lag: after how many reads of the record the clean value comes, in an environment where it can be read
+                again; ``(m,)`` or one for all, 0: never.
         """
         chosen = ~self.dirty_at(self.column)
-        self._write(self.column, visible, repairable, chosen if where is None else chosen & where)
+        self._write(self.column, visible, repairable, chosen if where is None else chosen & where, lag)
 
-    def touch(self, columns: I64, visible: Any = False, repairable: Any = True, where: Mask | None = None) -> None:
+    def touch(
+        self, columns: I64, visible: Any = False, repairable: Any = True, where: Mask | None = None, lag: Any = 0
+    ) -> None:
         """Make other cells of the same records dirty as well, one per cell that this fault has marked."""
         chosen = (columns != NONE) & ~self.dirty_at(columns)
         chosen &= self.cells.dirt[self.row, self.column] == self.code
-        self._write(columns, visible, repairable, chosen if where is None else chosen & where)
+        self._write(columns, visible, repairable, chosen if where is None else chosen & where, lag)
 
-    def _write(self, columns: I64, visible: Any, repairable: Any, chosen: Mask) -> None:
+    def _write(self, columns: I64, visible: Any, repairable: Any, chosen: Mask, lag: Any) -> None:
         rows, columns = self.row[chosen], columns[chosen]
         self.cells.dirt[rows, columns] = self.code
-        self.cells.visible[rows, columns] = np.broadcast_to(visible, chosen.shape)[chosen]
-        self.cells.repairable[rows, columns] = np.broadcast_to(repairable, chosen.shape)[chosen]
+        for table, value in ((self.cells.visible, visible), (self.cells.repairable, repairable), (self.cells.lag, lag)):
+            table[rows, columns] = value[chosen] if isinstance(value, np.ndarray) and value.ndim else value
 
     def copy(self, where: Mask | None = None) -> None:
         """Note that a second version of the records of these cells exists."""

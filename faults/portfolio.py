@@ -24,14 +24,15 @@ class _PortfolioEffect(CallEffect):
 
 @register_fault
 @dataclass(frozen=True)
-class PriceChange(_PortfolioEffect):
-    """The price is not what it was.
+class PriceChange(CallEffect):
+    """The price is not what it was. In a workflow that of calls; writing their arguments is not one.
 
     Args:
         factor: what the bill is multiplied by; below 1 is a price cut.
     """
 
     factor: float = 2.0
+    category: ClassVar[str] = "portfolio"
     default_when: ClassVar[str | None] = "always"
     stage: ClassVar[Stage] = Stage.PRICE
     metadata: ClassVar[Metadata] = Metadata(duration="permanent", kind="value", phase="both", recovery="re-route")

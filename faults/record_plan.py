@@ -173,8 +173,8 @@ class BoundRecordPlan:
     def _add_what_stands_elsewhere(self, cells: Cells) -> None:
         """A dirty value is repairable if a second version of the record holds it, or clean fields give it."""
         fields, dirty = cells.fields, cells.dirt != 0
-        in_conflict = np.isin(cells.dirt, self.first_codes)
         if cells.copied.any():
+            in_conflict = np.isin(cells.dirt, self.first_codes)
             cells.repairable |= dirty & ~in_conflict & cells.copied.take(fields.kind, axis=1)
         for column in fields.derived.nonzero()[0].tolist():
             known = dirty[:, column].copy()

@@ -151,20 +151,25 @@ class StaleValue(RecordEffect):
 
     Args:
         older_days: how much older at most, days.
+        reads: in a workflow, how many reads of the record bring the earlier version at most, before the present one
+            comes; 0: all of them.
     """
 
     older_days: float = 400.0
+    reads: int = 0
     fields: ClassVar[tuple[FieldType, ...]] = _CHANGING
     allowed_fields: ClassVar[tuple[FieldType, ...]] = (*_CHANGING, FieldType.CODE)
-    metadata: ClassVar[Metadata] = _metadata("fetch it again, or compare time stamps", visible=False, kind="timing")
+    metadata: ClassVar[Metadata] = _metadata("read it again, or ask", visible=False, kind="timing")
 
     def __post_init__(self) -> None:
         check_number(self, "older_days", at_least=1.0, unit="days")
+        check_number(self, "reads", at_least=0.0, at_most=100.0)
 
     def strike(self, cells: Struck, draw: CellDraw) -> None:
-        """Take the cells back to an earlier version."""
-        cells.mark()
-        cells.touch(cells.stamp, repairable=False)
+        """Take the cells back to an earlier version, all cells of a record for the same number of reads."""
+        lag = 1 + (draw.of_record() * self.reads).astype(np.int8) if self.reads else 0
+        cells.mark(lag=lag)
+        cells.touch(cells.stamp, repairable=False, lag=lag)
 
     def corrupt(self, values: Texts, draw: CellDraw, text: CellText) -> Texts:
         """Return the earlier values."""
@@ -338,9 +343,7 @@ class PartialUpdate(RecordEffect):
     fields: ClassVar[tuple[FieldType, ...]] = _CHANGING
     allowed_fields: ClassVar[tuple[FieldType, ...]] = (*_CHANGING, FieldType.CODE)
     per: ClassVar[Literal["cell", "record"]] = "record"
-    metadata: ClassVar[Metadata] = _metadata(
-        "fetch the record again, or write it again", visible=False, kind="omission"
-    )
+    metadata: ClassVar[Metadata] = _metadata("look it up in a second source, or ask", visible=False, kind="omission")
 
     def reaches(self, fields: Fields, mask: Mask) -> Mask:
         """Return the fields of kinds of which at least two can be updated together."""

@@ -114,6 +114,23 @@ class Wrong(_Part):
         return fails
 
 
+class MovingMix(_Part):
+    """A mix of classes that is another one in later episodes.
+
+    Shares go in a straight line from those of `classes` at episode 0 to these at episode ``over``, and stay there.
+    """
+
+    to: dict[Name, NonNegative] = Field(min_length=1, description="share of each class at the end")
+    over: Annotated[int, Field(ge=1), BeforeValidator(_no_flag)] = Field(description="episodes until then")
+
+
+class MovingShare(_Part):
+    """A share that is another one in later episodes, in a straight line as in :class:`MovingMix`."""
+
+    to: Probability = Field(description="share at the end")
+    over: Annotated[int, Field(ge=1), BeforeValidator(_no_flag)] = Field(description="episodes until then")
+
+
 class ModelTasks(_Part):
     """Tasks drawn from an item-response model.
 
@@ -141,21 +158,37 @@ class ModelTasks(_Part):
         description="how alike calls on one task are in cost and time; null draws every call apart",
         exclude_if=_none,
     )
+    drift: MovingMix | None = Field(
+        None, description="the mix of classes moves with the episode; null leaves it", exclude_if=_none
+    )
 
     @model_validator(mode="after")
     def _same_classes(self) -> ModelTasks:
         if set(self.difficulty) != set(self.classes):
             raise ValueError(f"difficulty: must name the classes {sorted(self.classes)}, got {sorted(self.difficulty)}")
+        if self.drift is not None and (set(self.drift.to) != set(self.classes) or not any(self.drift.to.values())):
+            raise ValueError(
+                f"drift.to: must name the classes {sorted(self.classes)}, one of them above 0, got {self.drift.to}"
+            )
         shifts = self.effort.classes if self.effort is not None else None
         if shifts is not None and set(shifts) != set(self.classes):
             raise ValueError(f"effort.classes: must name the classes {sorted(self.classes)}, got {sorted(shifts)}")
         if shifts is not None:
-            share = np.array(list(self.classes.values())) / sum(self.classes.values())
             shift = np.array([shifts[c] for c in self.classes])
-            spread = share @ (shift - share @ shift) ** 2
-            if (spread >= 1.0).any():
-                raise ValueError(f"effort.classes: the variance between classes must be below 1, got {spread.max():g}")
+            for share in self.mixes:
+                spread = share @ (shift - share @ shift) ** 2
+                if (spread >= 1.0).any():
+                    raise ValueError(
+                        f"effort.classes: the variance between classes must be below 1, got {spread.max():g}"
+                    )
         return self
+
+    @property
+    def mixes(self) -> list[NDArray[np.float64]]:
+        """Shares of the classes, which sum to 1: those of episode 0, and those at the end if the mix moves."""
+        mixes = [self.classes] if self.drift is None else [self.classes, self.drift.to]
+        shares = [np.array([mix[c] for c in self.classes]) for mix in mixes]
+        return [share / share.sum() for share in shares]
 
 
 class TableTasks(_Part):
@@ -311,6 +344,11 @@ class Scenario(_Part):
         return self._path
 
     @property
+    def moves_over(self) -> list[int]:
+        """Over how many episodes each mix or share of the scenario itself moves; empty if none does."""
+        return []
+
+    @property
     def hash(self) -> str:
         """Digest of everything the file says, 16 hexadecimal digits; equal text order does not matter."""
         text = json.dumps(self.model_dump(mode="json"), sort_keys=True, separators=(",", ":"))
@@ -409,6 +447,12 @@ class RouterScenario(Scenario):
             if (judge.score_sd is None) != (self.quality is None):
                 needed = "left out, as the scenario has no `quality`" if self.quality is None else "a number above 0"
                 raise ValueError(f"{where}.score_sd: got {judge.score_sd}; allowed: {needed}")
+
+    @property
+    def moves_over(self) -> list[int]:
+        """Over how many episodes the mix of classes moves, if it does."""
+        drift = self.tasks.drift if isinstance(self.tasks, ModelTasks) else None
+        return [] if drift is None else [drift.over]
 
     @property
     def panel(self) -> dict[str, Judge]:

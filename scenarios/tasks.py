@@ -61,8 +61,8 @@ class TaskSource(Protocol):
         """Make room for ``num_lanes`` lanes."""
         ...
 
-    def begin(self, lanes: I64, keys: U64) -> None:
-        """Draw the task of the episode that starts in ``lanes``."""
+    def begin(self, lanes: I64, keys: U64, episodes: I64 | int = 0) -> None:
+        """Draw the task of the episode that starts in ``lanes``; the mix of tasks may depend on its number."""
         ...
 
     @property
@@ -97,8 +97,8 @@ class ModelTaskSource:
         assert isinstance(tasks, ModelTasks)
         self._tasks = tasks
         classes = list(tasks.classes)
-        share = np.array([tasks.classes[c] for c in classes])
-        self._cumulative = np.cumsum(share / share.sum())[:-1]
+        self._cumulative, *last = (np.cumsum(share)[:-1] for share in tasks.mixes)
+        self._moves = last[0] - self._cumulative if last else None
         self._mean = np.array([tasks.difficulty[c][0] for c in classes])
         self._sd = np.array([tasks.difficulty[c][1] for c in classes])
         self._skill = np.array(
@@ -140,7 +140,7 @@ class ModelTaskSource:
         joint = np.sqrt(self._sd**2 + tasks.family_sd**2 + (self._latent**2)[:, None])
         self._curve = None if scenario.quality is None else QualityCurve(scenario.quality)
         self._cut = 0.0 if self._curve is None else self._curve.cut
-        margin, share = self._skill - self._mean, share / share.sum()
+        margin, share = self._skill - self._mean, tasks.mixes[0]
         self.strength = success_rates(margin - self._cut, joint) @ share
         self.quality = None if self._curve is None else self._curve.moments(margin, joint, share)
         if tasks.ceiling is not None:
@@ -184,10 +184,15 @@ class ModelTaskSource:
             if part is not None:
                 part.allocate(num_lanes)
 
-    def begin(self, lanes: I64, keys: U64) -> None:
+    def begin(self, lanes: I64, keys: U64, episodes: I64 | int = 0) -> None:
         """Draw class, difficulty and the hint of it."""
         u = uniform(keys[:, None], self._start_streams)
-        group = np.searchsorted(self._cumulative, u[:, 0], side="right")
+        if self._moves is None:
+            group = np.searchsorted(self._cumulative, u[:, 0], side="right")
+        else:
+            assert self._tasks.drift is not None
+            gone = np.minimum(np.reshape(episodes, (-1, 1)) / self._tasks.drift.over, 1.0)
+            group = (self._cumulative + gone * self._moves <= u[:, :1]).sum(axis=1)
         z = self._normal.sample(u[:, 1:])
         difficulty = self._mean.take(group) + self._sd.take(group) * z[:, 0]
         self.group[lanes] = group
@@ -279,7 +284,7 @@ class TableTaskSource:
         self.features = np.zeros((num_lanes, len(self.columns)), np.float32)
         self.calls_allowed = np.zeros((num_lanes, self._samples.shape[1]), np.float32)
 
-    def begin(self, lanes: I64, keys: U64) -> None:
+    def begin(self, lanes: I64, keys: U64, episodes: I64 | int = 0) -> None:
         """Draw the query."""
         query = self._queries.take(pick(uniform(keys, stream_id("task.query")), len(self._queries)))
         self.group[lanes] = query

@@ -9,11 +9,11 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..faults import FieldFacts, Fields, FieldType, Services, Verb
 from .distributions import Distribution
-from .schema import Name, NonNegative, Person, Positive, Probability, Scenario, _no_flag, _Part
+from .schema import MovingShare, Name, NonNegative, Person, Positive, Probability, Scenario, _no_flag, _none, _Part
 from .workflow_records import case_schema, check_field, field_word
 
 SIDE_SERVICES = ("cheap", "strong", "auth", "requester", "person")
@@ -32,7 +32,7 @@ FieldKind = Literal[
     "text", "email", "phone", "date", "stamp", "amount", "integer", "choice", "key", "reference", "code"
 ]
 
-FieldSpec = FieldKind | Annotated[dict[str, Any], AfterValidator(check_field)]
+FieldSpec = Annotated[FieldKind | dict[str, Any], BeforeValidator(check_field)]
 
 
 class RecordKind(_Part):
@@ -42,6 +42,11 @@ class RecordKind(_Part):
     fields: dict[Name, FieldSpec] = Field(
         min_length=1, description="what each field holds: a word, or a field in the language of record schemas"
     )
+    pairs: list[tuple[Name, Name]] = Field([], description="fields that get mixed up with each other, two by two")
+
+    def partner(self, field: str) -> str | None:
+        """The field that ``field`` gets mixed up with."""
+        return next((other for pair in self.pairs for one, other in (pair, pair[::-1]) if one == field), None)
 
 
 class Service(_Part):
@@ -102,6 +107,9 @@ class Decision(_Part):
 
     by: Name = Field(description="the step that finds it out")
     share: Probability = Field(description="share of episodes in which it holds")
+    drift: MovingShare | None = Field(
+        None, description="the share moves with the episode; null leaves it", exclude_if=_none
+    )
 
 
 class Step(_Part):
@@ -159,6 +167,11 @@ class WorkflowScenario(Scenario):
                 raise ValueError(f"services.{name}: this name is reserved; not allowed: {', '.join(_RESERVED)}")
         for name, kind in self.records.items():
             _known(f"records.{name}.service", kind.service, self.services)
+            paired = [field for pair in kind.pairs for field in pair]
+            for field in paired:
+                _known(f"records.{name}.pairs", field, kind.fields)
+                if paired.count(field) > 1:
+                    raise ValueError(f"records.{name}.pairs: {field!r} is there twice; a field has one partner")
         if sum(len(kind.fields) for kind in self.records.values()) > MOST_FIELDS:
             raise ValueError(f"records: more than {MOST_FIELDS} fields in all")
         if any(not isinstance(spec, str) for kind in self.records.values() for spec in kind.fields.values()):
@@ -206,6 +219,11 @@ class WorkflowScenario(Scenario):
                 )
         if not step.writes and (step.idempotency != "none" or step.compensable or step.approval_s is not None):
             raise ValueError(f"{where}: idempotency, compensable and approval_s are for steps with writes: true")
+
+    @property
+    def moves_over(self) -> list[int]:
+        """Over how many episodes the share of each decision moves that does."""
+        return [decision.drift.over for decision in self.decisions.values() if decision.drift is not None]
 
     @property
     def ancestors(self) -> dict[str, set[str]]:
@@ -256,7 +274,13 @@ class WorkflowScenario(Scenario):
     def fault_fields(self) -> Fields:
         """The fields of records that a fault plan can strike, in the order of :attr:`field_names`."""
         return Fields.of(
-            FieldFacts(record, field, FieldType.parse(field_word(spec)))
+            FieldFacts(
+                record,
+                field,
+                FieldType.parse(field_word(spec)),
+                pair=kind.partner(field),
+                stamp=field_word(spec) == "stamp",
+            )
             for record, kind in self.records.items()
             for field, spec in kind.fields.items()
         )

@@ -1,7 +1,8 @@
-"""A training and a stress run of a moment, to report on."""
+"""A training and a stress run of a moment, to report on, and what a picture says."""
 
 from __future__ import annotations
 
+import re
 from pathlib import Path
 from typing import Any
 
@@ -24,3 +25,8 @@ def stress_tiny(folder: Path, agent: str | None = None, **options: Any) -> Path:
     spec = agent or f"{AGENTS / 'retrying.py'}:handle"
     stress(spec, options.pop("scenario", "refund"), out=folder, **{"episodes": 8, **options})
     return folder
+
+
+def words(svg: str) -> list[str]:
+    """Text of a picture, in order."""
+    return [re.sub(r"<[^>]+>", "", text).strip() for text in re.findall(r"<text\b.*?</text>", svg, re.DOTALL)]

@@ -95,6 +95,7 @@ COMMANDS = {
         "--address",
         "Ctrl-C",
         "--curriculum",
+        "--imitate",
         "--without-faults",
     ],
     ("evaluate",): [
@@ -123,6 +124,23 @@ COMMANDS = {
     ("judges",): ["SCENARIO", "--false-positive", "--true-positive", "--steps", "--picture", "--workers"],
     ("budgets",): ["POLICY", "--scenario", "--budgets", "--picture", "--json"],
     ("demo",): ["--steps", "--episodes", "support-desk"],
+    ("stress",): [
+        "AGENT",
+        "--scenario",
+        "--evalset",
+        "--repeats",
+        "--isolate",
+        "--intensities",
+        "--time-limit",
+        "--cost-limit",
+        "--loop-after",
+        "--resume",
+        "--overwrite",
+        "Ctrl-C",
+    ],
+    ("shadow",): ["CANDIDATE", "--baseline", "--scenario", "--evalset", "paired"],
+    ("freeze",): ["RUN|SCENARIO", "--out", "--worst", "--effect", "--condition"],
+    ("replay",): ["RUN|FILE", "--episode", "--agent", "--condition", "--repeat"],
     ("serve",): ["--records", "--time-scale", "--control-port", "--secret-file", "--allow-remote", "SIGTERM"],
     ("mcp",): ["--scenario", "--seed", "--profile", "--result", "standard input"],
     ("records",): ["SCHEMA", "--rows", "--kind", "--mess", "--intensity", "--out", "--truth", "--locale", "--workers"],
@@ -293,7 +311,9 @@ def test_a_rollout_tells_which_faults_struck_only_when_asked(capsys: pytest.Capt
     common = ["rollout", "support-desk", "-p", "baseline:race-all", "--intensity", "4", "--seed", "1"]
     quiet, told = strict(run(capsys, *common, "--json")), strict(run(capsys, *common, "--json", "--show-faults"))
     assert "injections" not in quiet
+    assert "spoilt" not in quiet
     assert told["injections"]
+    assert told.pop("spoilt") == {}
     assert {**told, "injections": None} == {**quiet, "injections": None}
     text = run(capsys, *common, "--show-faults")
     assert f"{told['injections'][0]['fault']} on {told['injections'][0]['service']}" in text

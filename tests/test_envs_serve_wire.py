@@ -203,12 +203,12 @@ class _connected:
 
 def test_waiting_of_the_client_counts_in_whole_seconds(tmp_path: Path) -> None:
     with scripted(tmp_path / "a", ANSWERS) as (episode, base):
-        for pause in (0.0, 0.5, 1.1):
+        for pause in (0.0, 0.3, 1.05):
             time.sleep(pause)
             httpx.get(f"{base}/umlaut")
         assert episode.waited == [1.0]
     with scripted(tmp_path / "b", ANSWERS, count_idle=False) as (episode, base):
-        for pause in (0.0, 1.1):
+        for pause in (0.0, 1.05):
             time.sleep(pause)
             httpx.get(f"{base}/umlaut")
         assert episode.waited == []

@@ -389,3 +389,33 @@ def test_refund_is_a_cliff() -> None:
     p99 = [np.quantile(found[profile, "happy-path"][1], 0.99) for profile in ("clean", "production")]
     assert p99[1] > 8 * p99[0]
     assert found["production", "playbook"][0] > 0.92
+
+
+# ---------------------------------------------------------------- preferences
+
+
+def test_a_named_preference_is_also_shown_as_a_logarithm() -> None:
+    wanted = {"per_usd": [0.01, 100.0], "budget_usd": [0.5, 50.0]}
+    core = make_core(load_scenario(tiny_workflow(preferences=wanted)), 200)
+    core.seed(core.all_lanes, range(200))
+    core.begin(core.all_lanes)
+    names = [column.name for column in core.observation_columns]
+    plain = [column.name for column in WorkflowCore(tiny_workflow(), 1).observation_columns]
+    assert names == [*plain, "log_per_usd", "log_budget_left"]
+    assert core.observation_columns[-1].unit == "log10 USD"
+    core.advance(np.full(200, int(Kind.FETCH)))
+    core.advance(np.full(200, int(Kind.CALL_CHEAP)))
+    seen = core.observe()
+    for name in ("per_usd", "budget_left"):
+        np.testing.assert_allclose(seen[:, names.index(f"log_{name}")], np.log10(seen[:, names.index(name)]), atol=1e-6)
+    assert np.ptp(seen[:, names.index("log_per_usd")]) > 3.0, "drawn over powers of ten"
+    for lane in (0, 123):
+        alone = WorkflowCore(tiny_workflow(preferences=wanted), 1)
+        alone.seed(alone.all_lanes, [lane])
+        alone.begin(alone.all_lanes)
+        for kind in (Kind.FETCH, Kind.CALL_CHEAP):
+            alone.advance(np.array([int(kind)]))
+        assert alone.observe()[0].tobytes() == seen[lane].tobytes()
+        assert core.observe(np.array([lane]))[0].tobytes() == seen[lane].tobytes()
+    fixed = WorkflowCore(tiny_workflow(preferences={"per_usd": 2.0, "budget_usd": 1.0}), 1)
+    assert [column.name for column in fixed.observation_columns] == names

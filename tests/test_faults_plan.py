@@ -179,10 +179,8 @@ def test_a_plan_that_does_not_fit_is_refused(specs: Sequence[dict[str, Any]], me
 
 
 def test_a_missing_port_is_named() -> None:
-    plan = FaultPlan.from_specs([{"fault": "timeout", "when": "always"}, {"fault": "price-change"}], "p")
-    message = (
-        r"p\[1\] \(price-change\): needs the port portfolio, which this environment does not offer; offered: calls"
-    )
+    plan = FaultPlan.from_specs([{"fault": "timeout", "when": "always"}, {"fault": "refusal", "when": "always"}], "p")
+    message = r"p\[1\] \(refusal\): needs the port portfolio, which this environment does not offer; offered: calls"
     with pytest.raises(FaultError, match=message):
         plan.check(SERVICES, {"calls"})
 

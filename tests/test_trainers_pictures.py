@@ -23,6 +23,7 @@ from brownout.trainers.narrate import Story, tell
 from brownout.trainers.picture_style import DARK, LIGHT, SERIES, plain, to_svg
 from brownout.trainers.pictures import draw_frontier, frontier_figure, learning_figure, quantiles_figure
 from brownout.trainers.single_calls import single_call_points
+from report_support import words
 
 RIVALS = [
     "race-all", "cheapest-first", "retry-then-fallback", "best-of-n", "random", "always-escalate", "always-cheapest",
@@ -116,11 +117,6 @@ def made_up(spans: list[Span]) -> Story:
     return Story([], 0.5, "success", totals, [], spans)
 
 
-def words(svg: str) -> list[str]:
-    """Text of a picture, in order."""
-    return [re.sub(r"<[^>]+>", "", text).strip() for text in re.findall(r"<text\b.*?</text>", svg, re.DOTALL)]
-
-
 def test_the_episode_picture_says_what_happened() -> None:
     spans = [
         Span("call", "a-$1", 0.0, 4.0, "right", 0.1), Span("call", "b", 0.0, 6.0, "cancelled", None),
@@ -134,6 +130,18 @@ def test_the_episode_picture_says_what_happened() -> None:
     once = [replace(span, start_s=4.5, end_s=5.0) if span.result == "rate limited" else span for span in spans]
     shorter = [replace(span, end_s=4.0) if span.result == "cancelled" else span for span in once]
     assert words(to_svg(episode_figure(made_up(shorter)), "e", "x")).count("b") == 1
+
+
+def test_what_struck_is_marked_in_the_analysis_only() -> None:
+    spans = [Span("call", "a", 0.0, 4.0, "right", 0.1), Span("call", "b", 1.0, 2.0, "timeout", 0.0)]
+    struck = [{"time_s": 1.0, "service": "b"}]
+    story = replace(made_up(spans), injections=struck)
+    plainly, analysed = (episode_figure(story, analysis=analysis).axes[0] for analysis in (False, True))
+    assert not [line for line in plainly.lines if line.get_marker() == "v"]
+    (mark,) = (line for line in analysed.lines if line.get_marker() == "v")
+    rows = [tick.get_text() for tick in analysed.get_yticklabels()]
+    assert mark.get_xdata()[0] == 1.0
+    assert round(float(mark.get_ydata()[0]) + 0.36) == rows.index("b")
 
 
 def test_rollout_draws_a_picture(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:

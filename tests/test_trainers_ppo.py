@@ -13,6 +13,7 @@ import pytest
 
 from brownout.envs.streams import uniform
 from brownout.errors import PolicyError, WorkerError
+from brownout.trainers.imitation import Lesson
 from brownout.trainers.policy import MASKED, Moments, Policy
 from brownout.trainers.ppo import AllReduce, Learner, PPOConfig
 from brownout.trainers.rollout import Collector, Rollout, lane_keys
@@ -83,8 +84,9 @@ def test_values_and_logits_of_torch_and_numpy_agree() -> None:
     assert (policy.logits(rows, mask)[~mask] == MASKED).all()
 
 
-def test_the_gradient_of_the_loss_equals_finite_differences() -> None:
-    """Covers the NumPy tanh inside autograd, the mask, the clipping and the entropy."""
+@pytest.mark.parametrize("lesson", [None, Lesson(0.0, False, 0.5), Lesson(1.0, True, 1.0)])
+def test_the_gradient_of_the_loss_equals_finite_differences(lesson: Lesson | None) -> None:
+    """Covers the NumPy tanh inside autograd, the mask, the clipping, the entropy and the teacher."""
     import torch
 
     learner, rollout = train(SMALL, 3)
@@ -98,11 +100,12 @@ def test_the_gradient_of_the_loss_equals_finite_differences() -> None:
         torch.from_numpy(rollout.log_probs.ravel()[rows]),
         torch.from_numpy(rollout.advantages.ravel()[rows]),
         torch.from_numpy(rollout.returns.ravel()[rows]),
+        torch.from_numpy(rollout.masks.reshape(-1, 3)[rows].argmax(axis=1)[:, None]),  # advice: the first allowed
     ]
     theta, gradient = learner._theta, learner._theta.grad
     assert gradient is not None
     gradient.zero_()
-    learner._loss(batch, 0.3)[0].backward()
+    learner._loss(batch, 0.3, lesson)[0].backward()
     analytic = gradient.numpy().copy()
     assert np.abs(analytic).max() > 0.01
     largest = np.argsort(-np.abs(analytic))[:12]
@@ -111,7 +114,7 @@ def test_the_gradient_of_the_loss_equals_finite_differences() -> None:
         for step in (2e-2, -2e-2):
             with torch.no_grad():
                 theta[i] += step
-            ends.append(float(learner._loss(batch, 0.3)[0].detach()))
+            ends.append(float(learner._loss(batch, 0.3, lesson)[0].detach()))
             with torch.no_grad():
                 theta[i] -= step
         assert (ends[0] - ends[1]) / 4e-2 == pytest.approx(analytic[i], abs=2e-3, rel=2e-2)

@@ -316,7 +316,8 @@ def test_a_workflow_is_reported_too(tmp_path: Path) -> None:
     data = page_data(report, tmp_path)
     page = Page(_rendered(data))
     assert "configurations" not in dict(data["facts"])
-    assert not data["drawn"]
+    assert data["drawn"]
+    assert "A row is an action" in page.text["episodes"]
     assert "dashed" not in next(p["caption"] for p in data["pictures"] if p["title"] == "Success against cost")
     told = [story for episode in report.episodes for _, story, _ in episode.told]
     assert told

@@ -13,7 +13,7 @@ from brownout import evaluate, load_policy, load_scenario
 from brownout.errors import FaultError, PolicyError
 from brownout.trainers import drift
 from brownout.trainers.ablation import ALL, NONE, ablation
-from brownout.trainers.api import Task
+from brownout.trainers.api import Task, study_config
 from brownout.trainers.baselines import make_baseline
 from brownout.trainers.drift import FROZEN, RETRAINED, drift_study
 from brownout.trainers.evaluation import play
@@ -22,6 +22,7 @@ from brownout.trainers.ppo import PPOConfig
 from brownout.trainers.robustness_pictures import draw_drift, draw_sensitivity
 from brownout.trainers.sensitivity import sensitivity
 from router_support import PER_S, tiny
+from workflow_support import tiny_workflow
 
 SMALL = PPOConfig(lanes=16, rollout_steps=16, minibatch=128, hidden=(8,))
 PLAIN = {"person": None, "repair": None}
@@ -110,6 +111,33 @@ def test_the_ablation_trains_and_evaluates_what_it_says(tmp_path: Path) -> None:
     assert metrics == {path: path.read_bytes() for path in tmp_path.rglob("metrics.jsonl")}, "nothing is trained twice"
 
 
+def test_an_ablation_of_a_workflow_counts_harm_and_passes_options_on(tmp_path: Path) -> None:
+    lie = {"fault": "lying-success", "when": "rate(1) & on('bank')"}
+    bad = {"fault": "outlier", "when": "rate(1) & on('order*')"}
+    data = tiny_workflow(lie, bad)
+    table = ablation(
+        data, steps=512, config=SMALL, episodes=40, out=tmp_path, imitate="happy-path", curriculum={"fault_share": "1"}
+    )
+    assert table.conditions == ("clean", "all", "adversarial", "records")
+    for name in ("all-faults", "no-faults", "without-records", "without-adversarial"):
+        card = load_policy(tmp_path / f"{name}-0").card
+        assert card is not None
+        assert card.training["imitation"]["imitate"] == "happy-path"
+    row = evaluate(load_policy(tmp_path / "no-faults-0"), data, episodes=40, only_faults=["records"]).rows[0]
+    cell = table.cell(NONE, "records")
+    assert row.records is not None
+    assert cell.harm.value == pytest.approx((row.records.component("safety") > 0).mean())
+    assert cell.success == row.success
+
+
+def test_studies_of_a_workflow_do_not_settle_for_handing_over() -> None:
+    workflow, router = load_scenario(tiny_workflow()), two_faults()
+    assert study_config(workflow, taught=True).imitate == "always-verify"
+    alone = study_config(workflow, taught=False)
+    assert (alone.imitate, alone.entropy > 10 * PPOConfig().entropy) == ("", True)
+    assert study_config(router, taught=True) == study_config(router, taught=False) == PPOConfig()
+
+
 def test_several_seeds_widen_the_interval_by_the_luck_of_the_training() -> None:
     one = ablation(two_faults(), steps=512, config=SMALL, episodes=40, held_out=[], seed=5)
     two = ablation(two_faults(), steps=512, config=SMALL, episodes=40, held_out=["slow-response"], seeds=2, seed=5)
@@ -181,6 +209,38 @@ def test_training_again_sees_only_weeks_that_are_past(monkeypatch: pytest.Monkey
     ]
 
 
+def test_only_the_first_training_has_a_teacher(monkeypatch: pytest.MonkeyPatch) -> None:
+    configs: list[PPOConfig] = []
+    train = drift._train
+
+    def spy(task: Task, config: PPOConfig, initial: Policy | None = None) -> Policy:
+        configs.append(config)
+        return train(task, config, initial)
+
+    monkeypatch.setattr(drift, "_train", spy)
+    config = replace(SMALL, entropy=0.2, entropy_end=0.1)
+    drift_study(
+        moving(), weeks=2, episodes_per_week=50, steps=512, retrain_steps=256, config=config, baseline="null",
+        imitate="always-strongest", curriculum={"fault_share": "0:1@1"},
+    )  # fmt: skip
+    first, again = configs
+    assert (first.imitate, first.entropy, first.steps, first.fault_share) == ("always-strongest", 0.2, 512, "0:1@1")
+    assert (again.imitate, again.entropy, again.steps, again.fault_share) == ("", 0.2, 256, "0:1@1")
+
+
+def test_a_workflow_drifts_too() -> None:
+    lost = {"fault": "timeout", "after_s": 20.0, "applied": 1.0, "when": "drift(0, 1, over=90) & on('bank')"}
+    data = tiny_workflow(lost)
+    data["profiles"]["drift"] = data["profiles"]["production"]
+    study = drift_study(
+        data, weeks=3, episodes_per_week=30, steps=512, retrain_steps=256, config=SMALL, baseline="happy-path"
+    )
+    assert study.notes == ()
+    shares = [row.success.value for row in study.of("baseline:happy-path")]
+    assert shares[0] > shares[1] > shares[2], "it finishes without looking what became of a lost call"
+    assert study.baseline == "happy-path"
+
+
 def insisting(task: Task, *wanted: str) -> Policy:
     """A policy that always takes the first of these actions that is legal."""
     names, columns = task.core(1).action_names, len(task.core(1).observation_columns)
@@ -222,7 +282,7 @@ def test_a_profile_that_stands_still_is_noted_and_bad_numbers_refused() -> None:
         two_faults(), profile="production", weeks=2, episodes_per_week=200, steps=256, retrain_steps=256, config=SMALL,
         baseline="null",
     )  # fmt: skip
-    assert "no fault of profile production moves" in study.notes[0]
+    assert "nothing moves with the episode" in study.notes[0]
     assert drift._notes(moving(over=1000), "drift", 100) == (
         "drift goes on for 1,000 episodes, but these weeks are 100",
     )

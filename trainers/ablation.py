@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ from ..errors import PolicyError
 from ..scenarios.fault_selection import fault_groups, select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
-from .api import Task, train
+from .api import Task, configure, study_config, train
 from .evaluation import LANES, EpisodeRecords, play
 from .policy import Policy
 from .ppo import PPOConfig
@@ -34,6 +34,7 @@ class Cell:
         held_out: whether the condition's faults were held out of the training.
         utility: mean utility.
         success: share of episodes answered right.
+        harm: share of episodes that end with something wrong: a wrong answer, a wrong or doubled effect.
         against: the training under all faults minus this one, on the same episodes; None for itself.
     """
 
@@ -42,6 +43,7 @@ class Cell:
     held_out: bool
     utility: Estimate
     success: Estimate
+    harm: Estimate
     against: Difference | None
 
 
@@ -79,6 +81,8 @@ def ablation(
     seed: int = 0,
     episodes: int = 5000,
     config: PPOConfig | None = None,
+    curriculum: str | Path | Mapping[str, Any] | None = None,
+    imitate: str | Path | None = None,
     out: str | Path | None = None,
     resume: bool = False,
     progress: Callable[[str], None] | None = None,
@@ -97,7 +101,9 @@ def ablation(
         seeds: trainings of each kind.
         seed: first training seed.
         episodes: evaluation episodes per condition.
-        config: hyper-parameters.
+        config: hyper-parameters; default: :func:`~brownout.trainers.api.study_config`.
+        curriculum: of every training, as for :func:`~brownout.trainers.api.train`.
+        imitate: teacher of every training.
         out: folder for the run folders; None keeps nothing.
         resume: continue or keep the trainings that are in ``out``.
         progress: called with what is being done.
@@ -111,6 +117,8 @@ def ablation(
         raise PolicyError(f"{loaded.name}: profile {profile!r} has no faults to leave out")
     if seeds < 1 or (resume and out is None):
         raise PolicyError(f"seeds: got {seeds}; allowed: 1 or more" if seeds < 1 else "resume needs the folder out")
+    chosen_config = config or study_config(loaded, taught=True)
+    chosen_config = configure(chosen_config, steps=steps, curriculum=curriculum, imitate=imitate)
     selectors = list(families if held_out is None else held_out)
     trainings = {ALL: (loaded, profile), NONE: (loaded, "clean")}
     for selector in selectors:
@@ -124,7 +132,8 @@ def ablation(
     for name, (chosen, where) in trainings.items():
         for number in range(seed, seed + seeds):
             say(f"training under {name}, seed {number}")
-            policy = _trained(chosen, where, intensity, steps, number, config, _folder(out, name, number), resume)
+            folder = _folder(out, name, number)
+            policy = _trained(chosen, where, intensity, replace(chosen_config, seed=number), folder, resume)
             for condition, task in tasks.items():
                 say(f"evaluating {name}, seed {number}, under {condition}")
                 core = task.core(min(LANES, episodes))
@@ -147,16 +156,12 @@ def _trained(
     scenario: Scenario,
     profile: str,
     intensity: float,
-    steps: int,
-    seed: int,
-    config: PPOConfig | None,
+    config: PPOConfig,
     folder: Path | None,
     resume: bool,
 ) -> Policy:
     going = resume and folder is not None and (folder / CHECKPOINT).exists()
-    return train(
-        scenario, profile=profile, intensity=intensity, steps=steps, seed=seed, config=config, out=folder, resume=going
-    ).policy
+    return train(scenario, profile=profile, intensity=intensity, config=config, out=folder, resume=going).policy
 
 
 def _clusters(records: list[EpisodeRecords], clustered: bool) -> NDArray[Any] | None:
@@ -172,8 +177,12 @@ def _cell(
     own, first = records[name, condition], records[ALL, condition]
     utility = np.concatenate([part.utility for part in own])
     success = np.concatenate([part.component("accuracy") > 0 for part in own])
+    harm = np.concatenate([part.component("safety") > 0 for part in own])
     against = None
     if name != ALL:
         against = paired_difference(np.concatenate([part.utility for part in first]), utility, clusters)
     held_out = name == f"without {condition}" or (name == NONE and condition != "clean")
-    return Cell(name, condition, held_out, mean(utility, clusters), proportion(success, clusters), against)
+    return Cell(
+        name, condition, held_out, mean(utility, clusters), proportion(success, clusters), proportion(harm, clusters),
+        against,
+    )  # fmt: skip

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +17,11 @@ from ..errors import PolicyError
 from ..scenarios.fault_selection import select_faults
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
+from ..scenarios.workflow_schema import WorkflowScenario
 from .baselines import Actor
 from .curriculum import read_curriculum
 from .evaluation import play
+from .imitation import find_teacher
 from .ppo import PPOConfig
 from .run_folder import describe_run
 from .training import TrainResult, train_loop
@@ -84,6 +86,37 @@ class Task:
         return make_core(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
 
 
+def study_config(scenario: Scenario, *, taught: bool) -> PPOConfig:
+    """Hyper-parameters of a study of trainings that is given none.
+
+    In a workflow PPO by itself settles for handing over, and trainings that all do the same say nothing of faults.
+
+    Args:
+        scenario: what is trained on.
+        taught: in a workflow, begin with what a rule does that knows of no fault in particular, which makes trainings
+            alike; else explore for long, which finds what nobody taught.
+    """
+    if not isinstance(scenario, WorkflowScenario):
+        return PPOConfig()
+    if taught:
+        return PPOConfig(imitate="always-verify", imitate_weight="0", entropy=0.05, entropy_end=0.0)
+    return PPOConfig(entropy=0.3, entropy_end=0.02)
+
+
+def configure(
+    config: PPOConfig | None = None,
+    *,
+    steps: int | None = None,
+    seed: int | None = None,
+    curriculum: str | Path | Mapping[str, Any] | None = None,
+    imitate: str | Path | None = None,
+) -> PPOConfig:
+    """Return hyper-parameters with what is given in place of their own; see :func:`train`."""
+    given = {"steps": steps, "seed": seed, "imitate": None if imitate is None else str(imitate)}
+    chosen = asdict(config or PPOConfig()) | {name: value for name, value in given.items() if value is not None}
+    return PPOConfig.of(chosen if curriculum is None else chosen | read_curriculum(curriculum))
+
+
 def train(
     scenario: str | Path | Mapping[str, Any] | Scenario,
     *,
@@ -95,6 +128,7 @@ def train(
     resume: bool = False,
     config: PPOConfig | None = None,
     curriculum: str | Path | Mapping[str, Any] | None = None,
+    imitate: str | Path | None = None,
     only_faults: Sequence[str] = (),
     without_faults: Sequence[str] = (),
     workers: int = 1,
@@ -124,6 +158,7 @@ def train(
         config: hyper-parameters.
         curriculum: YAML file or mapping of the options ``fault_share``, ``intensity`` and ``replay...``; overrides
             ``config``.
+        imitate: baseline or folder of a policy to imitate before learning from reward; overrides ``config``.
         only_faults: families, effects or ids of the faults to train under; default: all of the profile.
         without_faults: families, effects or ids of faults to hold out.
         workers: ranks of a data-parallel training on Ray Train, each with ``config.lanes`` lanes.
@@ -142,13 +177,7 @@ def train(
         ScenarioError, FaultError, PolicyError, ArtefactError: bad input, naming it.
         WorkerError: workers were lost for good; the last checkpoint is usable.
     """
-    chosen = config or PPOConfig()
-    if steps is not None:
-        chosen = replace(chosen, steps=steps)
-    if seed is not None:
-        chosen = replace(chosen, seed=seed)
-    if curriculum is not None:
-        chosen = PPOConfig.of(asdict(chosen) | read_curriculum(curriculum))
+    chosen = configure(config, steps=steps, seed=seed, curriculum=curriculum, imitate=imitate)
     loaded = select_faults(load_scenario(scenario), profile, only=only_faults, without=without_faults)
     task = Task(loaded, profile, intensity)
     settings = {
@@ -158,6 +187,8 @@ def train(
                                    ("seeds", seeds > 1), ("sweep", sweep is not None)) if on]  # fmt: skip
     if len(modes) > 1 and modes != ["seeds", "sweep"]:
         raise PolicyError(f"{' and '.join(modes)}: choose one way to use Ray (seeds and sweep go together)")
+    if chosen.imitate:
+        find_teacher(chosen.imitate, task.core(1))  # a wrong name should not leave a run folder behind
     if out is not None and not resume:  # what is resumed has its description
         describe_run(out, task.scenario, settings)
     if modes:

@@ -21,6 +21,7 @@ from ..envs.lanes import LaneCore
 from ..envs.streams import GOLDEN, episode_keys, mix64, pick, stream_id, uniform
 from ..errors import PolicyError
 from ..faults.graded import LEVELS
+from .imitation import Lesson
 from .replay import F64, I64, U64, ReplayBuffer, positive_value_loss
 from .schedules import Schedule
 
@@ -40,7 +41,7 @@ _EPISODE = stream_id("curriculum.episode")
 
 @dataclass(frozen=True)
 class Orders:
-    """What holds for the episodes that begin in one rollout; plain data, sent to rollout actors.
+    """What holds for one rollout and the episodes that begin in it; plain data, sent to rollout actors.
 
     Args:
         fault_share: chance that an episode has faults.
@@ -49,6 +50,7 @@ class Orders:
         seeds: ``(B,)`` lane seeds of the episodes to draw from.
         episodes: ``(B,)`` their indices.
         cumulative: ``(B,)`` cumulative probabilities.
+        lesson: what the teacher does; None: it is not asked.
     """
 
     fault_share: float = 1.0
@@ -57,6 +59,7 @@ class Orders:
     seeds: U64 = field(default_factory=lambda: np.zeros(0, np.uint64))
     episodes: I64 = field(default_factory=lambda: np.zeros(0, np.int64))
     cumulative: F64 = field(default_factory=lambda: np.zeros(0))
+    lesson: Lesson | None = None
 
 
 class Curriculum:

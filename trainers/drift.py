@@ -7,7 +7,7 @@ the eval split, so what a policy learns of a week is its conditions, never its e
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
@@ -16,7 +16,7 @@ from ..errors import PolicyError
 from ..faults import Drift, When
 from ..scenarios.loading import fault_plan, load_scenario
 from ..scenarios.schema import Scenario
-from .api import Task
+from .api import Task, configure, study_config
 from .artefact import save_policy
 from .baselines import applicable_baselines
 from .evaluation import LANES, EpisodeRecords, play, resolve_policy
@@ -89,13 +89,15 @@ def drift_study(
     baseline: str | None = None,
     seed: int = 0,
     config: PPOConfig | None = None,
+    curriculum: str | Path | Mapping[str, Any] | None = None,
+    imitate: str | Path | None = None,
     out: str | Path | None = None,
     progress: Callable[[str], None] | None = None,
 ) -> DriftStudy:
     """Train on week 0, then compare keeping that policy with training it further on the weeks just past.
 
-    Before week ``w`` the retrained policy sees the conditions of the weeks ``w - recent`` to ``w - 1``. It takes the
-    place of its predecessor only if it is better on training episodes of these weeks.
+    Before week ``w`` the retrained policy sees the conditions of the weeks ``w - recent`` to ``w - 1``. It starts from
+    its predecessor, without a teacher, and takes its place only if it is better on training episodes of these weeks.
 
     Args:
         scenario: built-in name, path, mapping or scenario.
@@ -107,7 +109,9 @@ def drift_study(
         recent: past weeks to train on.
         baseline: a rule of thumb to show beside them; default: the best one on week 0's training episodes.
         seed: seed of the trainings.
-        config: hyper-parameters.
+        config: hyper-parameters; default: :func:`~brownout.trainers.api.study_config`.
+        curriculum: of all trainings, as for :func:`~brownout.trainers.api.train`.
+        imitate: teacher of the first training.
         out: folder for the policies, ``week-00`` and so on; None keeps nothing.
         progress: called with what is being done.
 
@@ -122,7 +126,9 @@ def drift_study(
             raise PolicyError(f"{name}: got {value}; allowed: {least} or more")
     loaded = load_scenario(scenario)
     n = episodes_per_week
-    base = replace(config or PPOConfig(), steps=steps, seed=seed)
+    chosen_config = config or study_config(loaded, taught=False)
+    base = configure(chosen_config, steps=steps, seed=seed, curriculum=curriculum, imitate=imitate)
+    again = replace(base, steps=retrain_steps, imitate="")  # its predecessor is all the teacher it needs
     say = progress or (lambda text: None)
     task = Task(loaded, profile)
     arena = Task(loaded, profile, split="eval").core(min(LANES, n))
@@ -138,7 +144,7 @@ def drift_study(
         if week:
             say(f"week {week}: training on the {min(recent, week)} before it")
             past = replace(task, window=(max(0, week - recent) * n, week * n))
-            tried = _train(past, replace(base, steps=retrain_steps, seed=seed + week), current)
+            tried = _train(past, replace(again, seed=seed + week), current)
             if past.score(tried) > past.score(current):
                 current = tried
             else:
@@ -188,12 +194,15 @@ def _row(week: int, name: str, records: EpisodeRecords, clusters: Any) -> WeekRo
 
 
 def _notes(scenario: Scenario, profile: str, horizon: int) -> tuple[str, ...]:
-    """Say so when nothing moves, or no longer moves in the last weeks."""
+    """Say so when nothing moves, or goes on moving after the last week."""
     leaves = [leaf for fault in fault_plan(scenario, profile)[0].faults for leaf in fault.trigger.leaves()]
-    ends = [leaf.over for leaf in leaves if isinstance(leaf, Drift)]
+    ends = [leaf.over for leaf in leaves if isinstance(leaf, Drift)] + scenario.moves_over
     by_state = any(isinstance(leaf, When) and "episode" in leaf.parsed.names() for leaf in leaves)
     if not ends and not by_state:
-        return (f"no fault of profile {profile} moves with the episode: write drift(start, end, over=N) in a trigger",)
+        return (
+            f"nothing moves with the episode: write drift(start, end, over=N) in a trigger of profile {profile}, or "
+            "give a mix of tasks or a decision a `drift`",
+        )
     if ends and max(ends) > horizon:
         return (f"drift goes on for {max(ends):,} episodes, but these weeks are {horizon:,}",)
     return ()

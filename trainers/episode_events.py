@@ -15,7 +15,7 @@ from ..envs.router_core import RouterCore
 from ..faults import Status
 from ..rewards.components import HANDOFF
 
-SpanKind = Literal["call", "repair", "judge", "person", "pause"]
+SpanKind = Literal["call", "repair", "judge", "think", "person", "pause"]
 
 
 @dataclass(frozen=True)
@@ -23,12 +23,14 @@ class Span:
     """One stretch of an episode.
 
     Args:
-        kind: ``call``, ``repair``, ``judge``, ``person``, or ``pause`` where nothing ran.
-        who: the configuration; for ``judge`` and ``person`` the same word.
+        kind: ``call``, ``repair``, ``judge``, ``think`` (a reasoner in a workflow), ``person``, or ``pause`` where
+            nothing ran.
+        who: the configuration, service or reasoner; for ``judge`` and ``person`` the same word.
         start_s: seconds from the start of the episode.
         end_s: seconds from the start of the episode.
-        result: ``right`` or ``wrong`` for answers, the status in words for failures, ``cancelled``; ``accepts``,
-            ``rejects`` or ``no verdict`` for the judge; empty for a pause.
+        result: in the router ``right`` or ``wrong`` for answers, the status in words for failures, ``cancelled``;
+            ``accepts``, ``rejects`` or ``no verdict`` for the judge; in a workflow the status in words; empty for a
+            pause.
         cost_usd: USD; None for what was cancelled, which is charged by the share of its time.
     """
 

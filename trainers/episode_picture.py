@@ -1,4 +1,8 @@
-"""The picture of an episode: calls, judgements and pauses on a time axis (``pip install 'brownout[plot]'``)."""
+"""The picture of an episode (``pip install 'brownout[plot]'``).
+
+Here that of a router episode, calls, judgements and pauses on a time axis; that of a workflow is in
+:mod:`.workflow_picture`.
+"""
 
 from __future__ import annotations
 
@@ -9,6 +13,7 @@ from typing import Any
 from .episode_events import Span
 from .narrate import Story
 from .picture_style import HERO, INK, LIGHT, PAPER, SOFT, WIDTH, label, new_figure, plain, save_png
+from .workflow_picture import workflow_figure
 
 _SIDE = {"judge": "judge", "person": "person", "pause": "pause"}
 _LOOK = {
@@ -35,17 +40,20 @@ def _rows(spans: Sequence[Span]) -> list[tuple[str, list[Span]]]:
     return rows
 
 
-def episode_figure(story: Story, title: str = "", until_s: float | None = None) -> Any:
-    """One episode as bars on a time axis.
+def episode_figure(story: Story, title: str = "", until_s: float | None = None, *, analysis: bool = False) -> Any:
+    """One episode: bars on a time axis, or a row per action of a workflow.
 
     Args:
         story: what happened.
         title: written above.
         until_s: right end of the time axis, to give two pictures one scale.
+        analysis: also mark which faults struck, which no policy can see.
 
     Raises:
         MissingExtraError: without matplotlib.
     """
+    if story.moments:
+        return workflow_figure(story, title, analysis=analysis)
     rows = _rows(story.spans)
     figure, axes = new_figure(WIDTH, 1.0 + 0.31 * max(len(rows), 1))
     end = max([story.totals["latency_s"], *(span.end_s for span in story.spans)], default=0.0)
@@ -56,6 +64,9 @@ def episode_figure(story: Story, title: str = "", until_s: float | None = None) 
         for i, span in enumerate(row):
             after = (row[i + 1].start_s if i + 1 < len(row) else scale * 1.02) - span.end_s
             free = _bar(axes, y, span, scale, span.start_s - free, after)
+    if analysis:
+        for x, y in _struck(story, rows):
+            axes.plot(x, y - 0.36, "v", ms=5, color=HERO, zorder=5, clip_on=False)
     axes.axvline(end, color=HERO, lw=1.4)
     near = end > 0.6 * scale
     time = f"{end:,.0f}" if end >= 100 else f"{end:.3g}"
@@ -97,6 +108,17 @@ def _bar(axes: Any, y: int, span: Span, scale: float, before: float, after: floa
     return span.start_s + width
 
 
-def draw_episode(story: Story, path: Path, title: str = "") -> Path:
+def _struck(story: Story, rows: Sequence[tuple[str, list[Span]]]) -> list[tuple[float, int]]:
+    """Where faults struck: the time and the row of the bar that began then."""
+    found = []
+    for row in story.injections:
+        places = [(abs(span.start_s - row["time_s"]), y) for y, (who, spans) in enumerate(rows)
+                  for span in spans if who == row["service"]]  # fmt: skip
+        if places:
+            found.append((float(row["time_s"]), min(places)[1]))
+    return found
+
+
+def draw_episode(story: Story, path: Path, title: str = "", *, analysis: bool = False) -> Path:
     """Write :func:`episode_figure` as PNG."""
-    return save_png(episode_figure(story, title), path)
+    return save_png(episode_figure(story, title, analysis=analysis), path)

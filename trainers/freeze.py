@@ -89,7 +89,8 @@ def freeze_scenario(
         episode.close()
         injections = episode.result().to_dict()["injections"]
         found.append(FrozenEpisode(job, expected_end(scenario, job), injections))
-    _refuse_unknown(scenario.name, effects, {one["effect"] for frozen in found for one in frozen.injections})
+    known = {one["effect"] for frozen in found for one in frozen.injections}
+    _refuse_unknown(f"{scenario.name} (no agent has played it: freeze a stress run for other effects)", effects, known)
     kept = [frozen for frozen in found if not effects or set(effects) & {one["effect"] for one in frozen.injections}]
     return write_set(path, scenario, kept)
 

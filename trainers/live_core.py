@@ -54,7 +54,7 @@ class LiveSource:
         self.features = np.zeros((num_lanes, len(self.columns)), np.float32)
         self.calls_allowed = np.broadcast_to(self._max_calls, (num_lanes, self._max_calls.size)).copy()
 
-    def begin(self, lanes: I64, keys: U64) -> None:
+    def begin(self, lanes: I64, keys: U64, episodes: I64 | int = 0) -> None:
         """Do nothing: the task comes from outside."""
 
     def call(self, lanes: I64, keys: U64, k: I64, number: I64) -> Outcomes:

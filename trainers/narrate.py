@@ -9,9 +9,12 @@ import numpy as np
 
 from ..envs.lanes import LaneCore
 from ..envs.router_core import RouterCore
+from ..envs.workflow_core import WorkflowCore
+from ..envs.workflow_truth import HiddenTruth
 from .baselines import Actor
 from .episode_events import EpisodeRecorder, Span
 from .evaluation import action_draws
+from .workflow_events import Moment, WorkflowRecorder
 
 
 @dataclass(frozen=True)
@@ -24,7 +27,10 @@ class Story:
         outcome: how it ended.
         totals: sum of each objective component.
         injections: rows of the injection log, as plain dictionaries.
-        spans: calls, judgements and pauses with their times, in the order in which they ended.
+        spans: calls, judgements and pauses with their times; of a workflow in the order in which they began, else
+            in that in which they ended.
+        moments: of a workflow its actions, with what was believed and what stood after each.
+        spoilt: of a workflow the fields that were wrong from the start, and the id of the fault that spoilt each.
     """
 
     lines: list[str]
@@ -33,6 +39,8 @@ class Story:
     totals: dict[str, float]
     injections: list[dict[str, Any]]
     spans: list[Span] = field(default_factory=list)
+    moments: list[Moment] = field(default_factory=list)
+    spoilt: dict[str, str] = field(default_factory=dict)
 
 
 def tell(actor: Actor, core: LaneCore, seed: int, episode: int = 0) -> Story:
@@ -50,7 +58,8 @@ def tell(actor: Actor, core: LaneCore, seed: int, episode: int = 0) -> Story:
     core.seed(core.all_lanes, [seed])
     core.begin(core.all_lanes, episode)
     utility, totals = 0.0, np.zeros(len(core.component_names))
-    recorder = EpisodeRecorder(core) if isinstance(core, RouterCore) else None
+    recorder = _recorder(core)
+    spoilt = HiddenTruth(core).spoilt(0) if isinstance(core, WorkflowCore) else {}
     while True:
         actions = np.asarray(actor.act_batch(core.observe(), core.mask(), action_draws(actor, core)), dtype=np.int64)
         if recorder is not None:
@@ -67,7 +76,15 @@ def tell(actor: Actor, core: LaneCore, seed: int, episode: int = 0) -> Story:
     injections = [{name: _plain(row[name]) for name in names} for row in rows]
     summary = dict(zip(core.component_names, totals.tolist(), strict=True))
     outcome = core.outcome_names[core.outcome[0]]
-    return Story(core.timeline(), utility, outcome, summary, injections, [] if recorder is None else recorder.spans)
+    spans = [] if recorder is None else recorder.spans
+    moments = recorder.moments if isinstance(recorder, WorkflowRecorder) else []
+    return Story(core.timeline(), utility, outcome, summary, injections, spans, moments, spoilt)
+
+
+def _recorder(core: LaneCore) -> EpisodeRecorder | WorkflowRecorder | None:
+    if isinstance(core, WorkflowCore):
+        return WorkflowRecorder(core)
+    return EpisodeRecorder(core) if isinstance(core, RouterCore) else None
 
 
 def _plain(value: Any) -> Any:

@@ -104,6 +104,27 @@ def save_png(figure: Any, path: Path, dpi: int = 150) -> Path:
     return path
 
 
+def save_svg(figure: Any, path: Path, title: str) -> Path:
+    """Write a figure as an SVG file that follows the reader's light or dark theme; a temporary name, then renamed.
+
+    Args:
+        figure: what to write.
+        path: SVG file; its folder is made.
+        title: what the picture shows, for those who cannot see it.
+    """
+    path = Path(path)
+    path.parent.mkdir(parents=True, exist_ok=True)
+    head, _, rest = to_svg(figure, re.sub(r"[^a-z0-9-]", "-", path.stem.lower()), title).partition(">")
+    themes = (
+        f"svg {{ {css_variables('light')} background: {PAPER}; }} "
+        f"@media (prefers-color-scheme: dark) {{ svg {{ {css_variables('dark')} background: {DARK['paper']}; }} }}"
+    )
+    temporary = path.with_name(f".{path.name}.part")
+    temporary.write_text(f"{head}><style>{themes}</style>{rest}\n", encoding="utf-8")
+    temporary.replace(path)
+    return path
+
+
 _HEX = re.compile(r"#[0-9a-f]{6}\b")
 _IDS = re.compile(r'(\bid="|url\(#|xlink:href="#)')
 _DROPPED = re.compile(r"<metadata>.*?</metadata>|<\?xml.*?\?>|<!DOCTYPE.*?>", re.DOTALL)

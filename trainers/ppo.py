@@ -24,6 +24,7 @@ from ..envs.streams import uniform
 from ..errors import PolicyError, WorkerError
 from ..extras import missing_extra
 from .comm import Comm, Local
+from .imitation import Lesson
 from .policy import CLIP, F32, MASKED, Moments, Normaliser, Policy, initial_weights, shapes
 from .rollout import Rollout, lane_keys
 from .schedules import Schedule
@@ -65,6 +66,7 @@ class PPOConfig:
     clip: float = _option(0.2, "how far a probability ratio may move before its gradient stops")
     entropy: float = _option(0.01, "weight of the entropy bonus at the start")
     entropy_end: float = _option(0.1, "share of the entropy bonus left at the end (linear)", 0, 1)
+    entropy_until: float = _option(1.0, "share of the steps after which it stays at that", 0.01, 1)
     value_coefficient: float = _option(0.5, "weight of the value loss")
     max_grad_norm: float = _option(0.5, "longest gradient; longer ones are scaled down")
     target_kl: float | None = _option(None, "end the epochs early beyond this divergence; none for never")
@@ -77,6 +79,9 @@ class PPOConfig:
     replay_size: int = _option(4096, "episodes kept for replay, per rank", 1)
     replay_temperature: float = _option(2.0, "rank r is drawn with weight r ** (-1 / temperature)", 0.01)
     replay_staleness: float = _option(0.1, "share of replays drawn by how long they were not played", 0, 1)
+    imitate: str = _option("", "teacher to imitate first: a baseline, or the folder of a policy; empty for nobody")
+    imitate_share: float = _option(0.1, "share of the steps in which nothing but the teacher is learned from", 0, 1)
+    imitate_weight: str = _option("0.1:0@0.5", "weight of the teacher in the loss after that, a schedule")
     replay_score: str = _option("auto", "regret, value-loss, or auto: regret where a hindsight bound is known")
 
     def __post_init__(self) -> None:
@@ -101,6 +106,10 @@ class PPOConfig:
 
     def _check_word(self, name: str, value: Any, low: float, high: float) -> None:
         """Check a choice, or a schedule, which is kept as text in its shortest form."""
+        if name == "imitate":
+            if not isinstance(value, str):
+                raise PolicyError(f"training option {name}: {value!r}, must be a name or a folder")
+            return
         if name == "replay_score":
             if value not in SCORES:
                 raise PolicyError(f"training option {name}: {value!r}, must be one of {', '.join(SCORES)}")
@@ -227,6 +236,7 @@ class Learner:
         iteration: int,
         learning_rate: float | None = None,
         entropy: float | None = None,
+        lesson: Lesson | None = None,
     ) -> dict[str, float]:
         """Improve policy and value net on one rollout; the normaliser stays as it was while collecting.
 
@@ -235,9 +245,11 @@ class Learner:
             iteration: keys the shuffling.
             learning_rate: step size of this iteration; default from the configuration.
             entropy: weight of the entropy bonus in this iteration; default from the configuration.
+            lesson: how the teacher's advice in the rollout counts; None: there is none.
 
         Returns:
-            Losses, entropy, KL divergence, clip fraction, explained variance and gradient norm, each a mean.
+            Losses, entropy, KL divergence, clip fraction, explained variance and gradient norm, each a mean; with a
+            teacher also its loss, and the share of states in which the most likely action is the teacher's.
 
         Raises:
             WorkerError: the gradient is not finite; the weights were not touched by it.
@@ -260,6 +272,7 @@ class Learner:
                 rollout.log_probs.ravel(),
                 self._normal(rollout.advantages.ravel()),
                 (rollout.returns.ravel() - np.float32(self.returns.mean[0])) / np.float32(spread),
+                *(() if lesson is None else (rollout.advice.reshape(-1, 1),)),
             )
         ]
         count = max(1, rollout.steps // config.minibatch)
@@ -267,14 +280,14 @@ class Learner:
         keys = lane_keys("shuffle", config.seed, comm.rank, iteration, rollout.steps)
         gradient = self._theta.grad
         assert gradient is not None
-        losses: list[Any] = []
+        losses: list[dict[str, Any]] = []
         for epoch in range(config.epochs):
             order = torch.from_numpy(np.argsort(uniform(keys, 0, epoch), kind="stable"))
             shuffled = [column[order] for column in data]
             for start in range(0, count * size, size):
                 batch = [column[start : start + size] for column in shuffled]
                 gradient.zero_()
-                loss, details = self._loss(batch, beta)
+                loss, details = self._loss(batch, beta, lesson)
                 loss.backward()
                 comm.mean_([gradient.numpy()])
                 norm = float(gradient.norm())
@@ -287,38 +300,48 @@ class Learner:
                 if norm > config.max_grad_norm:
                     gradient *= config.max_grad_norm / norm
                 self._adam.step()
-                losses.append([*details, torch.tensor(norm)])
-            if config.target_kl is not None:
-                kl = np.array([float(torch.stack([row[3] for row in losses[-count:]]).mean())])
+                losses.append(details | {"gradient_norm": torch.tensor(norm)})
+            if config.target_kl is not None and "kl" in losses[-1]:
+                kl = np.array([float(torch.stack([row["kl"] for row in losses[-count:]]).mean())])
                 comm.mean_([kl])
                 if kl[0] > config.target_kl:
                     break
-        means = np.array([float(torch.stack(column).mean()) for column in zip(*losses, strict=True)])
+        means = np.array([float(torch.stack([row[name] for row in losses]).mean()) for name in losses[0]])
         error, target = rollout.returns - rollout.values, rollout.returns
         moments = np.array([error.var(dtype=np.float64), target.var(dtype=np.float64)])
         comm.mean_([means, moments])
-        names = ("policy_loss", "value_loss", "entropy", "kl", "clip_fraction", "gradient_norm")
         explained = float(1.0 - moments[0] / moments[1]) if moments[1] > 0 else float("nan")
-        return dict(zip(names, means.tolist(), strict=True)) | {"explained_variance": explained}
+        return dict(zip(losses[0], means.tolist(), strict=True)) | {"explained_variance": explained}
 
-    def _loss(self, batch: list[torch.Tensor], beta: float) -> tuple[torch.Tensor, list[torch.Tensor]]:
-        """The clipped surrogate minus entropy bonus plus value loss, and what to report of it."""
+    def _loss(
+        self, batch: list[torch.Tensor], beta: float, lesson: Lesson | None = None
+    ) -> tuple[torch.Tensor, dict[str, torch.Tensor]]:
+        """The clipped surrogate minus entropy bonus plus value loss and teacher's loss, and what to report of it."""
         import torch
 
-        x, mask, action, old_log_prob, advantage, target = batch
+        x, mask, action, old_log_prob, advantage, target, *advice = batch
         logits = self._forward("policy", x).masked_fill(~mask, float(MASKED))
         log_probs = torch.log_softmax(logits.t().contiguous(), dim=0)  # 9 times as fast as dim=1
         entropy = -(log_probs.exp() * log_probs).sum(dim=0).mean()
-        log_ratio = log_probs.gather(0, action.t()).squeeze(0) - old_log_prob
-        ratio = log_ratio.exp()
-        clip = self.config.clip
-        surrogate = torch.minimum(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
         value_loss = 0.5 * (self._forward("value", x).squeeze(1) - target).square().mean()
-        loss = self.config.value_coefficient * value_loss - surrogate - beta * entropy
-        with torch.no_grad():
-            kl = (ratio - 1 - log_ratio).mean()  # Schulman's estimator, unbiased and never negative
-            clipped = ((ratio - 1).abs() > clip).float().mean()
-        return loss, [-surrogate.detach(), value_loss.detach(), entropy.detach(), kl, clipped]
+        loss = self.config.value_coefficient * value_loss - beta * entropy
+        report = {"value_loss": value_loss.detach(), "entropy": entropy.detach()}
+        if lesson is None or not lesson.alone:
+            log_ratio = log_probs.gather(0, action.t()).squeeze(0) - old_log_prob
+            ratio = log_ratio.exp()
+            clip = self.config.clip
+            surrogate = torch.minimum(advantage * ratio, advantage * ratio.clamp(1 - clip, 1 + clip)).mean()
+            loss = loss - surrogate
+            with torch.no_grad():
+                kl = (ratio - 1 - log_ratio).mean()  # Schulman's estimator, unbiased and never negative
+                clipped = ((ratio - 1).abs() > clip).float().mean()
+            report |= {"policy_loss": -surrogate.detach(), "kl": kl, "clip_fraction": clipped}
+        if lesson is not None:
+            apart = -log_probs.gather(0, advice[0].t()).mean()  # divergence from a teacher that does one thing
+            loss = loss + lesson.weight * apart
+            agreement = (log_probs.argmax(dim=0) == advice[0].squeeze(1)).float().mean()
+            report |= {"imitation_loss": apart.detach(), "agreement": agreement}
+        return loss, report
 
     def _forward(self, head: str, x: torch.Tensor) -> torch.Tensor:
         import torch

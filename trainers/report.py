@@ -19,6 +19,7 @@ from ..envs.cores import make_core
 from ..envs.lanes import LaneCore
 from ..errors import PolicyError
 from ..scenarios.schema import RouterScenario
+from ..scenarios.workflow_schema import WorkflowScenario
 from .artefact import write_text
 from .baselines import applicable_baselines
 from .evaluation import Evaluation, evaluate, play, resolve_policy
@@ -195,11 +196,11 @@ def _best_rival(evaluation: Evaluation) -> str | None:
 
 
 def _timeline(name: str, story: Story, number: int, until: float, place: int) -> Picture | None:
-    if not story.spans:  # an episode without calls, or of an environment that has none
+    if not story.spans:  # an episode without calls
         return None
     from .episode_picture import episode_figure
 
-    figure = episode_figure(story, f"{name}: utility {story.utility:+.3f}", until)
+    figure = episode_figure(story, f"{name}: utility {story.utility:+.3f}", until, analysis=True)
     title = f"Episode {number} as {name} played it"
     return Picture(f"episode-{number}-{place}", figure, title, "")
 
@@ -293,6 +294,7 @@ def page_data(report: Report, out: Path) -> dict[str, Any]:
             for episode in report.episodes
         ],
         "drawn": any(picture is not None for episode in report.episodes for _, _, picture in episode.told),
+        "workflow": isinstance(run.scenario, WorkflowScenario),
         "panels": [inline(picture) for picture in report.panels],
         "calibration": _calibration(run),
         "warnings": list(run.warnings),
@@ -370,7 +372,7 @@ def _measured_on(report: Report) -> str:
 
 
 def _faults(story: Story) -> list[str]:
-    return [
+    return [f"from the start: {fault} in {field}" for field, fault in story.spoilt.items()] + [
         f"{row['time_s']:.2f} s: {row['fault']} on {row['service']}, call {int(row['number']) + 1}"
         for row in story.injections
     ]

@@ -67,7 +67,7 @@ def draw_drift(study: DriftStudy, path: Path) -> Path:
                 weeks, [scale * e.low for e in estimates], [scale * e.high for e in estimates],
                 color=colour, alpha=0.12, lw=0,
             )  # fmt: skip
-    label(axes[0], "week", "answered right, %", f"{study.scenario}: {study.episodes_per_week:,} episodes a week")
+    label(axes[0], "week", "success, %", f"{study.scenario}: {study.episodes_per_week:,} episodes a week")
     label(axes[1], "week", "utility per episode")
     axes[0].set_ylim(bottom=0)
     legend(axes[1])

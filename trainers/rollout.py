@@ -15,8 +15,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from ..envs.streams import GOLDEN, mix64, stream_id, uniform
-from ..errors import WorkerError
+from ..errors import PolicyError, WorkerError
 from .curriculum import EpisodeChooser, Orders
+from .imitation import Teacher
 from .policy import F32, F64, Policy, sample
 
 if TYPE_CHECKING:
@@ -63,6 +64,7 @@ class Rollout:
     advantages: F32  # (T, N)
     returns: F32  # (T, N) advantages + values
     episodes: Episodes
+    advice: I64 = field(default_factory=lambda: np.zeros((0, 0), np.int64))  # (T, N) the teacher's actions, if any
 
     @property
     def steps(self) -> int:
@@ -121,6 +123,7 @@ class Collector:
         gamma: discount per step.
         lam: lambda of the advantage estimate.
         chooser: begins the episodes; default: every lane plays its own, one after the other.
+        teacher: whom the policy imitates, if anybody.
     """
 
     def __init__(
@@ -133,8 +136,9 @@ class Collector:
         gamma: float = 1.0,
         lam: float = 0.95,
         chooser: EpisodeChooser | None = None,
+        teacher: Teacher | None = None,
     ) -> None:
-        self.chooser = chooser
+        self.chooser, self.teacher = chooser, teacher
         self.env: Any = env.unwrapped
         self.steps, self.seed, self.rank, self.gamma, self.lam = steps, seed, rank, gamma, lam
         self.lanes = int(self.env.num_envs)
@@ -150,7 +154,7 @@ class Collector:
         """Make the collector that a configuration asks for.
 
         Raises:
-            PolicyError: it asks for a curriculum that the environment cannot follow.
+            PolicyError: it asks for a curriculum that the environment cannot follow, or a teacher it does not have.
         """
         native = env.unwrapped
         chooser = None
@@ -158,7 +162,7 @@ class Collector:
             chooser = EpisodeChooser(native, config.replay_score if config.replay > 0.0 else None)
         return cls(
             env, steps=config.rollout_steps, seed=config.seed, rank=rank, gamma=config.gamma, lam=config.gae_lambda,
-            chooser=chooser,
+            chooser=chooser, teacher=Teacher(config.imitate, env) if config.imitate else None,
         )  # fmt: skip
 
     def restart(self, iteration: int) -> None:
@@ -180,13 +184,18 @@ class Collector:
         Args:
             policy: who acts.
             iteration: keys the action samples.
-            orders: what the curriculum says about the episodes that begin.
+            orders: what the curriculum says about the episodes that begin, and what the teacher does.
 
         Raises:
+            PolicyError: a lesson is ordered, and this collector has no teacher.
             WorkerError: the environment returned a reward or an observation that is not finite.
         """
+        orders = orders or Orders()
+        lesson, teacher = orders.lesson, self.teacher
+        if lesson is not None and teacher is None:
+            raise PolicyError("imitate: this source of rollouts has no teacher")
         if self.chooser is not None:
-            self.chooser.orders = orders or Orders()
+            self.chooser.orders = orders
         if not self._ready:
             self.restart(iteration)
         steps, lanes = self.steps, self.lanes
@@ -195,6 +204,7 @@ class Collector:
         actions = np.empty((steps, lanes), dtype=np.int64)
         log_probs = np.empty((steps, lanes), dtype=np.float32)
         rewards = np.empty((steps, lanes))
+        advice = np.empty((0, 0) if lesson is None else (steps, lanes), dtype=np.int64)
         ended = np.zeros((steps, lanes), dtype=bool)
         finals: list[tuple[int, I64, F32]] = []  # (t, truncated lanes, their final observations)
         log: list[tuple[F64, I64, I64, F64]] = []
@@ -204,6 +214,11 @@ class Collector:
             observations[t], masks[t] = self._observation, self._mask
             draws = uniform(keys, stream, t)
             actions[t], log_probs[t] = sample(policy.logits(self._observation, self._mask), draws)
+            if lesson is not None and teacher is not None:
+                advice[t] = teacher.advise(self._observation, self._mask)
+                if lesson.acts > 0.0:
+                    taken = teacher.takes_over(keys, t, lesson.acts)
+                    actions[t, taken] = advice[t, taken]
             step = self.env.lane_step(actions[t])
             rewards[t] = step.reward
             self._utility += step.reward
@@ -242,6 +257,7 @@ class Collector:
             advantages=advantage.astype(np.float32),
             returns=(advantage + values).astype(np.float32),
             episodes=self._episodes(log, {} if self.chooser is None else self.chooser.finished(advantage, ended)),
+            advice=advice,
         )
 
     def _episodes(self, log: list[tuple[F64, I64, I64, F64]], more: Mapping[str, Any]) -> Episodes:

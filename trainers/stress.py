@@ -214,9 +214,8 @@ def stress(
 
     Raises:
         AgentError: the agent cannot be loaded.
-        StressError: the plan is not possible, or another run is in ``out``.
+        StressError: the plan is not possible, another run is in ``out``, or worker processes do not come up.
         ScenarioError, ArtefactError: the scenario or the frozen set cannot be used.
-        WorkerError: worker processes do not come up.
     """
     began = time.monotonic()
     plan = _plan(

@@ -33,6 +33,7 @@ if TYPE_CHECKING:
 
 _SPEC: Final = re.compile(r"(?P<place>[^:]+|.+\.py):(?P<name>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
 FORMS: Final = "module:callable, path/file.py:callable, http:COMMAND or mcp:COMMAND"
+LINGER_S: Final = 5.0  # real seconds that a command gets to end after its episode has
 _POLL_S: Final = 0.02
 _STOP_S: Final = 2.0  # what a command gets between SIGTERM and SIGKILL
 
@@ -81,7 +82,7 @@ class AgentDriver(Protocol):
 
         Raises:
             AgentFailed: its process ended badly.
-            AgentStopped: it was ended.
+            AgentStopped: it outlived its episode and was ended.
             BaseException: what a callable raised.
         """
         ...
@@ -123,11 +124,14 @@ class CommandDriver:
         """Serve the session, start the command and wait for its end."""
         from .stress_faces import open_face
 
+        over_at: float | None = None
         with open_face(self.face, episode) as told:
             process = subprocess.Popen(self.command, env=os.environ | told, stdin=subprocess.DEVNULL)
             try:
                 while (status := process.poll()) is None:
-                    if stopped():
+                    if over_at is None and episode.done:
+                        over_at = time.monotonic()
+                    if stopped() or (over_at is not None and time.monotonic() > over_at + LINGER_S):
                         raise AgentStopped
                     time.sleep(_POLL_S)
             finally:

@@ -20,11 +20,11 @@ from ..errors import ArtefactError, StressError
 from ..scenarios.loading import load_scenario, scenario_data
 from ..scenarios.schema import Scenario
 from .artefact import read_json, write_text
-from .run_folder import SCENARIO
 from .stress_report import REPORT_FILE
 from .stress_rows import ROWS_FILE, EpisodeRow, Key, read_rows
 
 CONFIG_FILE: Final = "config.json"
+SCENARIO_FILE: Final = "scenario.yaml"
 REQUESTS_FILE: Final = "requests.jsonl"
 LOG_FILE: Final = "agent.log"
 REPORT_NAMES: Final = {"html": "report.html", "md": "report.md", "json": "report.json", "junit": "junit.xml"}
@@ -41,7 +41,7 @@ def keep_scenario(folder: Path, scenario: Scenario) -> None:
     where = None if scenario.path is None else str(scenario.path.absolute())
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / SCENARIO, f"# from {json.dumps(where)}\n{text}")
+        write_text(folder / SCENARIO_FILE, f"# from {json.dumps(where)}\n{text}")
     except OSError as error:
         raise ArtefactError(f"{folder}: cannot write the run folder: {error}") from error
 
@@ -53,7 +53,7 @@ def load_kept_scenario(folder: Path) -> Scenario:
         ArtefactError: there is none.
         ScenarioError: it is not valid.
     """
-    path = folder / SCENARIO
+    path = folder / SCENARIO_FILE
     try:
         first = path.read_text(encoding="utf-8").partition("\n")[0]
         origin = json.loads(first.removeprefix("# from "))
@@ -96,7 +96,8 @@ def clear(folder: Path, overwrite: bool) -> None:
     Raises:
         StressError: there is a run already, and it may not be overwritten.
     """
-    if (folder / ROWS_FILE).exists() and not overwrite:
+    rows = folder / ROWS_FILE
+    if rows.exists() and rows.stat().st_size and not overwrite:
         raise StressError(
             f"{folder}: there is a run in it; allowed: --resume to complete it, --overwrite to replace it, or "
             "another --out"

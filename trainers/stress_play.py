@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import sysconfig
 import time
 import traceback
 from collections.abc import Callable, Iterable, Mapping
@@ -180,11 +181,18 @@ class Stage:
 
 
 def _place(error: BaseException) -> str:
-    """An exception in one line, with the innermost line of code that is not this package's."""
+    """An exception in one line, with the innermost line of the user's own code."""
     frames = traceback.extract_tb(error.__traceback__)
-    ours = str(Path(__file__).parent.parent.resolve())
-    theirs = [frame for frame in frames if not str(Path(frame.filename).resolve()).startswith(ours)]
-    frame = (theirs or frames or [None])[-1]
+    theirs = [frame for frame in frames if not _known(Path(frame.filename).resolve())]
+    frame = (theirs or list(frames) or [None])[-1]
     where = "" if frame is None else f" ({Path(frame.filename).name}:{frame.lineno})"
     text = next((line.strip() for line in str(error).splitlines() if line.strip()), "")
     return f"{type(error).__name__}{': ' if text else ''}{text[:300]}{where}"
+
+
+def _known(file: Path) -> bool:
+    """Whether a file is of this package, of the standard library or installed."""
+    package = Path(__file__).resolve().parent.parent
+    return (
+        file.parent.parent == package and file.parent.name in ("envs", "faults", "rewards", "scenarios", "trainers")
+    ) or any(file.is_relative_to(sysconfig.get_paths()[name]) for name in ("stdlib", "purelib"))

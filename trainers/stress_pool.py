@@ -20,9 +20,10 @@ from multiprocessing.connection import Connection, wait
 from pathlib import Path
 from typing import Any, Final, Literal
 
-from ..errors import AgentError, WorkerError
+from ..errors import AgentError, StressError
 from .ray_session import worker_env
 from .stress_play import Job
+from .stress_watch import GRACE_S
 
 START_S: Final = 120.0  # a worker that is not ready by then counts as failed
 STARTS: Final = 3  # failed starts in a row after which a run gives up
@@ -104,7 +105,7 @@ class Pool:
 
         Raises:
             AgentError: it cannot.
-            WorkerError: no worker came up.
+            StressError: no worker came up.
         """
         try:
             while not any(worker.ready for worker in self._workers):
@@ -136,7 +137,7 @@ class Pool:
             stop: once true no further job is taken; those that run are let finish.
 
         Raises:
-            WorkerError: workers do not come up again.
+            StressError: workers do not come up again.
         """
         exhausted = False
         while True:
@@ -164,7 +165,7 @@ class Pool:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"{__package__}.stress_worker", str(there.fileno())],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[there.fileno()],
-                env=os.environ | worker_env(), start_new_session=True,
+                env=_environment(), start_new_session=True,
             )  # fmt: skip
         there.close()
         worker = _Worker(process, here, time.monotonic())
@@ -225,7 +226,7 @@ class Pool:
                     self._workers.remove(worker)
                     self._failed += 1
                 continue
-            if worker.pipe.poll():
+            if worker.pipe.poll() and waited < self._deadline_s + GRACE_S:
                 continue  # what it told comes first
             if worker.process.poll() is not None:  # a child of it may still hold the pipe open
                 ended += self._died(worker)
@@ -240,7 +241,7 @@ class Pool:
 
     def _check_starts(self) -> None:
         if self._failed >= STARTS:
-            raise WorkerError(f"{self._failed} worker processes in a row did not start; {self._said()}")
+            raise StressError(f"{self._failed} worker processes in a row did not start; {self._said()}")
 
     def _said(self) -> str:
         with suppress(OSError):
@@ -248,3 +249,9 @@ class Pool:
             if lines:
                 return f"the last line of {self._log} is: {lines[-1]}"
         return f"{self._log} says nothing"
+
+
+def _environment() -> dict[str, str]:
+    """The user's own, with one thread per process unless it says otherwise, and with this package on the path."""
+    ours = worker_env()
+    return ours | os.environ | {name: value for name, value in ours.items() if name == "PYTHONPATH"}

@@ -28,11 +28,13 @@ class Replay:
     Args:
         row: what became of it now.
         differences: what differs from the recording: all of what happened, or with an agent of one's own only what
-            the set fixes. None where nothing was recorded.
+            the set fixes.
+        identical: whether every request and answer is as recorded; None where no agent was recorded.
     """
 
     row: EpisodeRow
-    differences: tuple[str, ...] | None
+    differences: tuple[str, ...]
+    identical: bool | None
 
     @property
     def same(self) -> bool:
@@ -188,7 +190,7 @@ def replay(source: Source) -> Iterator[Replay]:
             row = stage.row(record.job, episode, "returned", None, 0.0, record.over, 0.0)
         except EpisodeError as error:
             row = stage.spoilt(record.job, "returned", str(error), 0.0)
-        yield Replay(row, _differences(source, record, row, record.digest is not None))
+        yield _compared(source, record, row, record.digest is not None)
 
 
 def replay_with(source: Source, agent: str) -> Iterator[Replay]:
@@ -212,7 +214,13 @@ def replay_with(source: Source, agent: str) -> Iterator[Replay]:
                         row, _ = stage.settle(
                             ended.job, ended.events, ended.fate, ended.error, ended.wall_s, ended.over
                         )  # fmt: skip
-                    yield Replay(row, _differences(source, record, row, whole=False))
+                    yield _compared(source, record, row, whole=False)
+
+
+def _compared(source: Source, record: Record, row: EpisodeRow, whole: bool) -> Replay:
+    """Put an episode beside its recording; see :func:`_differences`."""
+    identical = None if record.digest is None else row.digest == record.digest
+    return Replay(row, _differences(source, record, row, whole), identical)
 
 
 def _differences(source: Source, record: Record, row: EpisodeRow, whole: bool) -> tuple[str, ...]:

@@ -155,7 +155,7 @@ def print_replay(replay: Replay, console: Console) -> None:
 
 def print_differences(replay: Replay, console: Console) -> None:
     """Print how an episode that was played again differs from its recording."""
-    for difference in replay.differences or ():
+    for difference in replay.differences:
         console.print(Text(f"DIFFERS from the recording: {difference}", style="bold red"))
 
 

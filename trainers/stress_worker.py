@@ -43,6 +43,10 @@ def main(pipe_number: int) -> None:
     try:
         stage = Stage(load_kept_scenario(Path(order["folder"])), Limits(**order["limits"]))
         driver = load_agent(order["agent"])
+        if driver.remote:
+            from . import stress_faces
+
+            stress_faces.start()
     except BrownoutError as error:
         tell("refused", error=str(error))
         return

@@ -12,7 +12,7 @@ import json
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Final, Protocol
 
@@ -24,6 +24,8 @@ from .artefact import brownout_version, load_policy, read_arrays, save_policy, w
 from .card import PolicyCard
 from .comm import Comm, Local
 from .curriculum import OPTIONS, Curriculum, Orders
+from .imitation import OPTIONS as IMITATION
+from .imitation import Lesson
 from .policy import Policy
 from .ppo import Learner, PPOConfig
 from .progress import LiveProgress, MetricsFile, TensorBoard
@@ -43,7 +45,7 @@ class Collects(Protocol):
     """
 
     def collect(self, policy: Policy, iteration: int, orders: Orders | None = None) -> Rollout:
-        """Play one rollout; ``orders`` come from the curriculum, if there is one."""
+        """Play one rollout; ``orders`` come from the curriculum and the teacher, if there is one."""
         ...
 
     def get_state(self) -> State:
@@ -91,12 +93,13 @@ class Trainer:
         start = time.perf_counter()
         config, done = self.config, min(1.0, self.steps / self.config.steps)
         rate = config.learning_rate * (1 - done * (1 - config.learning_rate_end))
-        beta = config.entropy * (1 - done * (1 - config.entropy_end))
-        orders = () if self.curriculum is None else (self.curriculum.orders(done, self.iteration),)
-        rollout = self.collector.collect(self.learner.policy(), self.iteration, *orders)
+        beta = config.entropy * (1 - min(1.0, done / config.entropy_until) * (1 - config.entropy_end))
+        orders = Orders() if self.curriculum is None else self.curriculum.orders(done, self.iteration)
+        lesson = Lesson.at(config, done)
+        rollout = self.collector.collect(self.learner.policy(), self.iteration, replace(orders, lesson=lesson))
         learned: dict[str, float] = {}
         if self.iteration > 0 or not config.normalise:
-            learned = self.learner.update(rollout, self.iteration, rate, beta)
+            learned = self.learner.update(rollout, self.iteration, rate, beta, lesson)
         self.learner.observe(rollout.observations)
         steps = rollout.steps * self.comm.size
         seconds = time.perf_counter() - start
@@ -111,6 +114,8 @@ class Trainer:
             "entropy_weight": beta,
             **learned,
         }
+        if lesson is not None:
+            record["imitation"] = asdict(lesson)
         if self.curriculum is not None:
             record |= self.curriculum.learn(rollout.episodes, self.iteration)
         record |= getattr(self.collector, "figures", dict)()
@@ -394,6 +399,8 @@ class _Run:
         summary["faults"] = sorted(faults)
         if trainer.config.curriculum:
             summary["curriculum"] = {name: getattr(trainer.config, name) for name in OPTIONS}
+        if trainer.config.imitate:
+            summary["imitation"] = {name: getattr(trainer.config, name) for name in IMITATION}
         utility = self.record.get("utility")
         return summary if utility is None else summary | {"utility": utility}
 

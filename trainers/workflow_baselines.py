@@ -146,13 +146,53 @@ class Playbook(WorkflowRule):
             (messages > 0, Kind.CLARIFY),
             ((doubt > 0) | (unverified > 0), Kind.VERIFY),
             (unseen > 0, Kind.FETCH),
-            ((fetched > 0) | (checked > 0), Kind.VALIDATE_STRONG),
+            *self._look(observations, fetched, checked),
             (flagged > 0, Kind.REPAIR_STRONG),
             ((stuck > 0) & (questions > 0), Kind.CLARIFY),
             (stuck > 0, Kind.ESCALATE),
+            *self._before_acting(observations, mask),
             (True, Kind.CALL_CHEAP),
             (flying > 0, Kind.WAIT),
             (True, Kind.FINISH),
+        ]  # fmt: skip
+
+    def _look(self, observations: NDArray[Any], fetched: F64, checked: F64) -> list[tuple[Any, Any]]:
+        """Pairs that have a reasoner look at fields: at none yet, or the cheap one has."""
+        return [((fetched > 0) | (checked > 0), Kind.VALIDATE_STRONG)]
+
+    def _before_acting(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        """Pairs that go before carrying out a step whose fields are in order, and before finishing."""
+        return []
+
+
+class DoubleCheck(Playbook):
+    """The playbook, with care where it pays.
+
+    What a step finds out by reading nobody ever reads back, and everything after it depends on it, so both reasoners
+    look at its fields: they miss different errors. What is written is read back, so there the cheap one does. A full
+    context makes reasoners slip. A request may change without a message after it was read; the read before a write
+    brings that to light, for the write before it as well.
+    """
+
+    name = "double-check"
+    summary = "the playbook; both reasoners check what decides, a clear context for calls, reads again before writes"
+
+    def __init__(self, desk: WorkflowDesk, core: WorkflowCore) -> None:
+        super().__init__(desk, core)
+        self._crowded = 1.5 * core.spec.session.growth  # more than one call since the context was cleared
+
+    def _look(self, observations: NDArray[Any], fetched: F64, checked: F64) -> list[tuple[Any, Any]]:
+        (writes,) = self._read(observations, "step.writes")
+        return [(fetched > 0, Kind.VALIDATE_CHEAP), ((checked > 0) & (writes == 0), Kind.VALIDATE_STRONG)]
+
+    def _before_acting(self, observations: NDArray[Any], mask: Bools) -> list[tuple[Any, Any]]:
+        context, synced, writes, messages = self._read(
+            observations, "context", "since_resync", "step.writes", "messages"
+        )
+        return [
+            ((context > self._crowded) & mask[:, Kind.CALL_CHEAP], Kind.RESYNC),
+            ((writes > 0) & (synced <= _JUST), Kind.FETCH),
+            (messages > 0, Kind.ESCALATE),  # nobody is left to ask
         ]  # fmt: skip
 
 
@@ -175,7 +215,7 @@ class Null(WorkflowRule):
 
 
 _RULES = (
-    Random, HappyPath, RetryN, CircuitBreaker, AlwaysVerify, Playbook, AlwaysEscalate, Null, Oracle,
+    Random, HappyPath, RetryN, CircuitBreaker, AlwaysVerify, Playbook, DoubleCheck, AlwaysEscalate, Null, Oracle,
 )  # fmt: skip
 WORKFLOW_BASELINES: dict[str, Any] = {rule.name: rule for rule in _RULES}
 

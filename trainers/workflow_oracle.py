@@ -112,6 +112,7 @@ class Oracle:
         new_interface |= (reads & core.renamed.take(core.service_of_record, axis=1)).any(axis=1)
         failed = (clock - core.failed_at <= self._pause_s) & np.isin(core.answer, _TRANSIENT)
         unseen = (needs & (core.known == Known.UNSEEN)).any(axis=1)
+        behind = (reads & core.behind).any(axis=1)
         changed = at(core.changed, rows, cursor)
         banned = at(core.banned, rows, cursor)
         flying = (core.belief == Belief.IN_FLIGHT).any(axis=1)
@@ -130,7 +131,7 @@ class Oracle:
             (hidden.any(axis=1) | (there & ~natural_bad), Kind.VERIFY),
             ((harm & (core.belief == Belief.IN_FLIGHT)).any(axis=1), Kind.WAIT),
             (banned, Kind.SWITCH),
-            (unseen | changed, Kind.FETCH),
+            (unseen | changed | behind, Kind.FETCH),
             (changed, Kind.CLARIFY),
             *self._set_fields_right(needs & core.wrong),
             ((~banned | self._stubborn) & ~unseen, Kind.CALL_CHEAP),

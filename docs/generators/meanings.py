@@ -137,8 +137,8 @@ LIBRARY = {
     "code-review": "the tickets of test-suite with a reviewing model that errs for a judge; the optimum is computed",
     "flaky-api": "one good model behind a gateway that fails in bursts of seconds; the right pause wins",
     "judge-drift": "the support desk with a judge that lets more and more wrong answers pass",
-    "moving-desk": "the support desk over twelve weeks in which prices, quality, formats and the judge move: profile "
-    "`drift`",
+    "moving-desk": "the support desk over twelve weeks in which tickets, prices, quality, formats and the judge move: "
+    "profile `drift`",
     "overnight-loop": "a backlog worked through with nobody watching; some requests loop, and every turn costs dollars",
     "price-surge": "long research tasks at two vendors whose prices move; only the bill shows it",
     "provider-outage": "two providers, the better and cheaper of which goes down for minutes at a time",

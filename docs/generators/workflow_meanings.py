@@ -95,5 +95,7 @@ LIBRARY = {
     "invoice-reconcile": "compare invoice, order and goods; post or dispute; amounts in wrong units",
     "customer-onboarding": "open an account, then billing, an approved credit line and the contact in parallel",
     "claim-intake": "open and assign a claim or decline; one in seven was begun by a colleague",
+    "moving-refund": "refund over twelve weeks in which requests, records, interfaces, answers and prices move: "
+    "profile `drift`",
     "access-request": "approval, grant and audit log, or refusal; a wrong grant costs more than a right one brings",
 }

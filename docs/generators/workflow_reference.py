@@ -63,6 +63,7 @@ _SECTIONS = {
     "Reasoner": "`reasoners.cheap` and `.strong`",
     "Step": "`steps.<name>`",
     "Decision": "`decisions.<name>`",
+    "MovingShare": "`decisions.<name>.drift`",
     "Token": "`token`",
     "Session": "`session`",
     "Requester": "`requester`",

@@ -37,15 +37,13 @@ class Careful:
         self.task = session.task
         self.steps: list[dict[str, Any]] = session.task["procedure"]
         self.fields = {argument: field for step in self.steps for argument, field in step["needs"].items()}
-        self.getters = {
-            tool.name.partition(".get_")[2]: tool.name for tool in session.tools if ".get_" in tool.name
-        }
+        self.getters = {tool.name.partition(".get_")[2]: tool.name for tool in session.tools if ".get_" in tool.name}
         self.records: dict[str, dict[str, Any]] = {}
-        self.tags: dict[str, str] = {}
+        self.tags: dict[str, Any] = {}
         self.said: dict[str, Any] = dict(session.task["details"])
         self.asked: set[str] = set()
         self.wishes: dict[tuple[str, str], Any] = {}
-        self.renamed: dict[str, dict[str, str]] = {}
+        self.renamed: dict[str, dict[str, Any]] = {}
         self.facts: dict[str, Any] = {}
         self.keys = 0
 
@@ -172,7 +170,8 @@ class Careful:
 
     def standing(self, step: dict[str, Any]) -> list[dict[str, Any]]:
         """All that a step has done and stands."""
-        tool, entries, cursor = self.tool(step, "list_"), [], ""
+        tool, cursor = self.tool(step, "list_"), ""
+        entries: list[dict[str, Any]] = []
         for _ in range(20):
             answer = self.call(tool, step, **({"cursor": cursor} if cursor else {}))
             found = self.body(answer)
@@ -214,8 +213,9 @@ class Careful:
             mine = {field.partition(".")[2]: argument for argument, field in self.fields.items()
                     if field.partition(".")[0] == record}  # fmt: skip
             service = self.getters[record].partition(".")[0]
+            names = self.renamed.get(service, {})
             values = {
-                name: found.get(name, found.get(self.renamed.get(service, {}).get(argument, camel(argument))))
+                name: found.get(name, found.get(names.get(argument, camel(argument))))
                 for name, argument in mine.items()
             }
             before = self.records.get(record)
@@ -293,7 +293,9 @@ class Careful:
 
     def amend(self, answer: Any, arguments: dict[str, Any]) -> None:
         """Find out what is wrong with arguments: new names, or values that must be asked for."""
-        places = [detail["loc"][-1] for detail in self.body(answer, any_status=True).get("error", {}).get("details", [])]
+        places = [
+            detail["loc"][-1] for detail in self.body(answer, any_status=True).get("error", {}).get("details", [])
+        ]
         unknown = [place for place in places if place in arguments]
         if any(place not in self.fields and place not in arguments for place in places):
             self.reset()
@@ -353,9 +355,14 @@ def sound(argument: str, value: Any) -> bool:
         return EMAIL.fullmatch(value) is not None
     if argument.endswith(("date", "until", "since", "valid_from")):
         return re.fullmatch(r"20[0-5]\d-\d\d-\d\d", value) is not None
-    if argument.endswith(("total", "amount", "limit", "quantity")):
-        return False  # a number that cannot be read as one
-    return True
+    if argument.endswith(("account", "iban")) and value[:2].isalpha():
+        moved = value[4:] + value[:4]
+        return moved.isalnum() and int("".join(str(int(c, 36)) for c in moved)) % 97 == 1
+    if len(value) == 16 and value.isdigit():
+        doubled = [int(c) * (2 - i % 2) for i, c in enumerate(value)]
+        return sum(n - 9 * (n > 9) for n in doubled) % 10 == 0
+    # what should be a number and came as text could not be read as one
+    return not argument.endswith(("total", "amount", "limit", "quantity"))
 
 
 def alike(one: Any, other: Any) -> bool:

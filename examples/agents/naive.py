@@ -1,6 +1,6 @@
 """An agent for demos: it follows the procedure, believes every answer, and finishes.
 
-    brownout stress examples/agents/naive.py:handle --scenario refund
+brownout stress examples/agents/naive.py:handle --scenario refund
 """
 
 from __future__ import annotations
@@ -14,9 +14,8 @@ def handle(session: ToolSession) -> None:
     """Work through the task of any workflow, without looking left or right."""
     records = {}
     for tool in session.tools:
-        service, _, name = tool.name.partition(".")
-        if name.startswith("get_"):
-            record = name.removeprefix("get_")
+        _, get, record = tool.name.partition(".get_")
+        if get:
             records[record] = body(session.call(tool.name, id=session.task[f"{record}_id"]))
     facts: dict[str, Any] = {}
     for step in session.task["procedure"]:

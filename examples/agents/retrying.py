@@ -1,6 +1,6 @@
 """An agent with a retry loop: whatever fails is tried again, with no idempotency key and no look at what stands.
 
-    brownout stress examples/agents/retrying.py:handle --scenario refund
+brownout stress examples/agents/retrying.py:handle --scenario refund
 """
 
 from __future__ import annotations
@@ -16,9 +16,8 @@ def handle(session: ToolSession) -> None:
     """Work through the task of any workflow; try again until an answer looks good."""
     records = {}
     for tool in session.tools:
-        service, _, name = tool.name.partition(".")
-        if name.startswith("get_"):
-            record = name.removeprefix("get_")
+        _, get, record = tool.name.partition(".get_")
+        if get:
             records[record] = insist(session, tool.name, id=session.task[f"{record}_id"])
     facts: dict[str, Any] = {}
     for step in session.task["procedure"]:
