@@ -3,11 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import subprocess
-import sys
-from importlib.metadata import entry_points
-from pathlib import Path
 
 import pytest
 
@@ -15,9 +10,6 @@ from report_support import AGENTS
 from source_tree import PYPROJECT
 
 pytest_plugins = ["pytester"]
-# An installed package brings the plug-in by its entry point.
-INSTALLED = [found for found in entry_points(group="pytest11") if found.name == "brownout"]
-PLUGIN = [] if INSTALLED else ["-p", "brownout.pytest_plugin"]
 HEAD = f"""
 import pytest
 from pathlib import Path
@@ -26,10 +18,16 @@ FEW = {{"episodes": 2}}
 """
 
 
+@pytest.fixture(autouse=True)
+def nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The plug-in is named below, whether or not the package is installed; others stay away."""
+    monkeypatch.setenv("PYTEST_DISABLE_PLUGIN_AUTOLOAD", "1")
+
+
 def outcomes(pytester: pytest.Pytester, text: str, *arguments: str) -> pytest.RunResult:
-    """Run a file of tests in this process."""
+    """Run a file of tests in a process of its own: NumPy cannot be imported twice in one."""
     pytester.makepyfile(test_agents=HEAD + text)
-    return pytester.runpytest_inprocess(*PLUGIN, "-p", "no:cacheprovider", *arguments)
+    return pytester.runpytest_subprocess("-p", "brownout.pytest_plugin", "-p", "no:cacheprovider", *arguments)
 
 
 def test_the_entry_point_names_the_module() -> None:
@@ -142,29 +140,24 @@ def test_that_fails_by_itself(brownout_stress):
                                  "*was never called with an agent*", "*assert 1 == 2"])  # fmt: skip
 
 
-def test_without_the_library_for_pages_there_is_markdown(
-    pytester: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setitem(sys.modules, "jinja2", None)
+def test_without_the_library_for_pages_there_is_markdown(pytester: pytest.Pytester) -> None:
     result = outcomes(pytester, """
+import sys
 @pytest.mark.brownout("refund", profile="clean", episodes=2, needs=FEW, thresholds={"calls": {"at_most": 99}})
-def test_it(brownout_stress):
+def test_it(brownout_stress, monkeypatch):
+    monkeypatch.setitem(sys.modules, "jinja2", None)
     folder = brownout_stress(NAIVE).folder
     assert (folder / "report.md").is_file() and not (folder / "report.html").exists()
 """)  # fmt: skip
     result.assert_outcomes(passed=1)
 
 
-def test_unused_it_loads_nothing(tmp_path: Path) -> None:
-    (tmp_path / "test_a.py").write_text(
-        "import sys\ndef test_a():\n    assert 'brownout.pytest_plugin' in sys.modules\n"
-        "    assert not [n for n in sys.modules if n.startswith('brownout.trainers')]\n"
-        "    assert not {'pydantic', 'yaml', 'scipy', 'matplotlib', 'jinja2', 'torch'} & set(sys.modules)\n",
-        encoding="utf-8",
-    )
-    done = subprocess.run(
-        [sys.executable, "-m", "pytest", "-p", "brownout.pytest_plugin", "-q", "-p", "no:cacheprovider", "."],
-        cwd=tmp_path, env=os.environ | {"PYTEST_DISABLE_PLUGIN_AUTOLOAD": "1"}, capture_output=True, text=True,
-        timeout=60,
-    )  # fmt: skip
-    assert done.returncode == 0, done.stdout + done.stderr
+def test_unused_it_loads_nothing(pytester: pytest.Pytester) -> None:
+    result = outcomes(pytester, """
+import sys
+def test_it():
+    assert "brownout.pytest_plugin" in sys.modules
+    assert not [name for name in sys.modules if name.startswith("brownout.trainers")]
+    assert not {"pydantic", "yaml", "scipy", "matplotlib", "jinja2", "torch"} & set(sys.modules)
+""")  # fmt: skip
+    result.assert_outcomes(passed=1)

@@ -42,7 +42,9 @@ def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     trained = train_tiny(home / "trained", "support-desk")
     both = home / "shadow"
     shadow(f"{AGENTS / 'careful.py'}:handle", f"{AGENTS / 'naive.py'}:handle", out=both, scenario="refund", episodes=6)
-    run = stress_tiny(home / "stress", episodes=10, isolate=True, intensities=(0.5, 2.0))
+    run = stress_tiny(
+        home / "stress", f"{AGENTS / 'naive.py'}:handle", episodes=10, isolate=True, intensities=(0.5, 2.0)
+    )
     nasty(run)
     gate = home / "gate.yaml"
     gate.write_text("needs: {episodes: 2}\nthresholds: [{metric: success, at_least: 0.99}, "
