@@ -12,7 +12,8 @@ from ..errors import ScenarioError
 from ..faults import Status
 from .tool_api import HEADERS, Operation, argument_name, operations
 from .tool_bodies import Clerk, dump, filler, http_status, retry_after
-from .tool_core import Done, ToolCore
+from .tool_calls import Done
+from .tool_core import ToolCore
 from .tool_values import plain
 from .workflow_state import Kind
 
