@@ -326,7 +326,8 @@ def main() -> int:
         with process(command) as (server, told):
             load = Load(told, options.requests)
             figures = asyncio.run(drive(load, options.episodes, server.pid))
-        rows = [json.loads(line) for line in (Path(folder) / "episodes.jsonl").read_text().splitlines()[1:]]
+        with (Path(folder) / "episodes.jsonl").open() as record:
+            rows = [json.loads(line) for line in record if not line.startswith('{"kind":"event"')]
         figures["record_mb"] = os.path.getsize(Path(folder) / "episodes.jsonl") / 2**20
     with process([sys.executable, __file__, "--bare"]) as (_, told):
         plain = asyncio.run(
