@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from brownout.envs.quantiles import by_score
 from brownout.errors import PolicyError, TableError
 from brownout.scenarios import RouterScenario, load_scenario
 from brownout.scenarios.tasks import ModelTaskSource
@@ -205,6 +206,24 @@ def test_recorded_queries_correct_the_prior_of_their_class_alone() -> None:
     assert (before[1] - 0.01 > few[1]).all()
     assert (few[1] - 0.05 > many[1]).all()
     assert (solved[1] > before[1] + 0.1).all()
+
+
+def test_calls_that_differ_in_nothing_are_no_trouble() -> None:
+    shares = {"task": 0.5, "family": 0.5, "configuration": 0.0, "difficulty": 0.0}
+    spec = scenario({"effort": {"cost": shares, "latency": shares, "together": 0.0}})
+    failed, scores = np.array([[2, 1, 0]]), np.zeros((1, 2, 3))
+    scores[:, :, :2] = (2.0, 1.0)
+    chance, price = TaskBelief([spec], 3).look(np.array([[1, 0]], np.float32), failed, scores)
+    assert ((chance > 0.0) & (chance < 1.0)).all()
+    assert price[0, 1] == pytest.approx(np.interp(1.0, *score_table(spec)), rel=0.02)  # kin costs what its score says
+
+
+def score_table(spec: RouterScenario) -> tuple[Any, Any]:
+    """Scores and costs of the second configuration."""
+    cost = spec.portfolio["kin"].cost_usd
+    assert cost is not None
+    table = by_score(cost.table()).values
+    return np.linspace(-4.0, 4.0, len(table)), table
 
 
 def test_too_many_states_are_refused() -> None:

@@ -39,7 +39,7 @@ I64 = NDArray[np.int64]
 _CELLS: Final = 32  # of difficulty, equally likely
 _NODES: Final = 9  # of each latent
 _REACH: Final = 3.0  # normal scores are cut there: a table of forty quantiles knows no more
-_LEAST: Final = 1e-12
+_LEAST: Final = 1e-6  # below which a price or a variance is not told from nothing
 _NEVER: Final = 1e8  # variance of what was not observed
 _TRUST: Final = 20.0  # recorded queries of a class that weigh as much as the simulator
 FIELDS: Final = ("chance", "price", "worth")
@@ -163,7 +163,7 @@ class TaskBelief:
                 found[rows, j] = 0.5 * (low + high)
         np.clip(found, -_REACH, _REACH, out=found)
         found[:, 1] -= self._together * found[:, 0]
-        found[:, 1] /= np.sqrt(1.0 - self._together**2)
+        found[:, 1] /= np.sqrt(max(1.0 - self._together**2, _LEAST))
         return found
 
     def look(self, classes: NDArray[np.float32], failed: I64, scores: F64) -> tuple[F64, F64]:
