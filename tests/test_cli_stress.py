@@ -65,7 +65,7 @@ def test_shadow_prints_what_differs(tmp_path: Path, capsys: pytest.CaptureFixtur
     text = capsys.readouterr().out
     assert "escalated" in text
     assert "+100.0 %" in text
-    assert "4 clean, 4 faulted pairs" in text
+    assert "4 clean, 4 faulted pairs" in " ".join(text.split())
 
 
 def test_bad_input_is_status_2(
