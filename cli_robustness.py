@@ -216,7 +216,7 @@ def ablation_command(
     from .trainers.api import study_config
 
     loaded = _load(scenario, overrides)
-    config = ppo_config(option, curriculum, study_config(loaded))
+    config = ppo_config(option, curriculum, study_config(loaded, taught=True))
     with err.status("training") as status:
         table = ablation(
             loaded, profile=profile, held_out=held_out, steps=steps, seeds=seeds, seed=seed, episodes=episodes,
@@ -274,7 +274,7 @@ def drift_command(
     from .trainers.drift import drift_study
 
     loaded = _load(scenario, overrides)
-    config = ppo_config(option, curriculum, study_config(loaded))
+    config = ppo_config(option, curriculum, study_config(loaded, taught=False))
     with err.status("training") as status:
         study = drift_study(
             loaded, profile=profile, weeks=weeks, episodes_per_week=episodes, steps=steps, retrain_steps=retrain_steps,

@@ -105,11 +105,12 @@ def crossval(
     workers: Annotated[int, typer.Option(min=1, help="Ray: folds side by side.")] = 1,
     address: Annotated[str | None, typer.Option(help="Ray cluster; default: a local one.")] = None,
     methods: Annotated[
-        str, typer.Option(metavar="A,B,...", help="Of static, index, greedy, exact, trained; the last is compared.")
+        str,
+        typer.Option(metavar="A,B,...", help="Of static, index, greedy, exact, belief, trained; the last is compared."),
     ] = "static,index,greedy,exact",
     steps: Annotated[int | None, typer.Option(min=1, help="trained: environment steps of each training.")] = None,
-    simulators: Annotated[int | None, typer.Option(min=1, help="trained: simulators fitted per training.")] = None,
-    class_column: Annotated[str | None, typer.Option(help="trained: column with the class of a query.")] = None,
+    simulators: Annotated[int | None, typer.Option(min=1, help="belief, trained: simulators per fold.")] = None,
+    class_column: Annotated[str | None, typer.Option(help="belief, trained: column with a query's class.")] = None,
     configs: ConfigsOption = None,
     as_json: JsonOption = False,
 ) -> None:

@@ -35,13 +35,13 @@ from brownout.trainers.evaluation import PolicyResult
 from brownout.trainers.statistics import Difference, Estimate, paired_difference, proportion
 from brownout.trainers.tables import WRONG
 
-# Imitation brings the level of the teacher. What a careful act is worth shows in one episode of a hundred, hence
-# the large batches; exploration ends early, so that the policy can settle on what is best.
+# Imitation brings the level of the teacher, and its advice keeps the policy there. What a careful act is worth shows in
+# one episode of a hundred, hence the large batches; exploration ends early, so that the policy settles.
 RECIPE = (
-    "imitate=double-check", "imitate_share=0.2", "imitate_weight=0", "lanes=2048", "minibatch=4096", "epochs=3",
-    "gae_lambda=0.9", "entropy=0.02", "entropy_end=0", "entropy_until=0.6",
+    "imitate=double-check", "imitate_share=0.2", "imitate_weight=0.1:0.02@1", "lanes=2048", "minibatch=4096",
+    "epochs=3", "entropy=0.01", "entropy_end=0", "entropy_until=0.6",
 )  # fmt: skip
-STEPS = 4_000_000
+STEPS = 3_000_000
 TEACHERS = ("playbook", "double-check")
 
 

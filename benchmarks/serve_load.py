@@ -187,7 +187,7 @@ class Load:
             if self.done >= self.wanted:
                 break
             (told,) = await self.opened(control)
-        control.close()
+            control.close()  # it would be closed over there before the next
 
     async def play(self, told: dict[str, Any]) -> None:
         """Play an episode to its end."""

@@ -7,7 +7,7 @@
 
 A generated part stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Tables come from
 ``generators/reference.py`` and ``generators/workflow_reference.py``; measured figures and pictures from
-``generators/figures.py``.
+``generators/figures.py`` and ``generators/agents.py``.
 """
 
 from __future__ import annotations
@@ -17,11 +17,12 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from generators import figures, reference, workflow_reference
+from generators import agents, figures, reference, workflow_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 Blocks = Mapping[str, Callable[[], str]]
 TABLES: Blocks = {**reference.BLOCKS, **workflow_reference.BLOCKS}
+MEASURED: Blocks = {**figures.BLOCKS, **agents.BLOCKS}
 
 
 def pages(root: Path = ROOT) -> list[Path]:
@@ -72,7 +73,7 @@ def refresh(blocks: Blocks, *, write: bool) -> list[str]:
         ValueError: if a page names a part that nobody makes, or no page shows one that is made.
     """
     shown = {path: markers(path.read_text(encoding="utf-8")) for path in pages()}
-    known = {*TABLES, *figures.BLOCKS}
+    known = {*TABLES, *MEASURED}
     for path, names in shown.items():
         unknown = sorted(set(names) - known)
         if unknown:
@@ -107,7 +108,7 @@ def main(arguments: list[str] | None = None) -> int:
         return 1 if changed else 0
     if not options.tables:
         figures.measure(fresh=not options.redraw)
-        changed += refresh(figures.BLOCKS, write=True)
+        changed += refresh(MEASURED, write=True)
     for page in dict.fromkeys(changed):
         print(f"wrote {page}")
     return 0

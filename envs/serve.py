@@ -146,6 +146,11 @@ class LocalService:
         self._failure: BaseException | None = None
         self._thread = threading.Thread(target=self._run, name="brownout-serve", daemon=True)
 
+    @property
+    def running(self) -> bool:
+        """Whether it serves."""
+        return self._thread.is_alive()
+
     def _run(self) -> None:
         async def main() -> None:
             self._loop = asyncio.get_running_loop()
@@ -178,7 +183,7 @@ class LocalService:
             self._on_loop(self.service.store.release(held))
 
     async def _adopt(self, episode: ToolEpisode) -> Held:
-        return self.service.store.adopt(episode)
+        return self.service.store.adopt(episode, lent=True)
 
     def _on_loop(self, work: Coroutine[Any, Any, T]) -> T:
         assert self._loop is not None

@@ -42,6 +42,7 @@ class Journal:
         self.path = self._log.path
         self._synced = 0
         self._syncing: asyncio.Task[None] | None = None
+        self._failure: ServeError | None = None
         if not self._log.size:
             from .. import __version__
 
@@ -75,7 +76,8 @@ class Journal:
         try:
             return self._log.append(line), len(line)
         except OSError as reason:
-            raise ServeError(f"{self.path}: a row was lost: {reason}") from reason
+            self._failure = ServeError(f"{self.path}: a row was lost: {reason}")
+            raise self._failure from reason
 
     def read(self, place: Place) -> dict[str, Any]:
         """The row at a place."""
@@ -85,8 +87,10 @@ class Journal:
         """Wait until the disk has every row written so far; callers at the same time share one wait.
 
         Raises:
-            ServeError: the disk failed.
+            ServeError: the disk failed, now or before.
         """
+        if self._failure is not None:
+            raise self._failure
         goal = self._log.size
         while self._synced < goal:
             if self._syncing is None:

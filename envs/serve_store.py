@@ -46,7 +46,10 @@ class EpisodeRequest:
 
 @dataclass
 class Held:
-    """One open episode. After a restart ``episode`` stays empty until somebody asks for it."""
+    """One open episode. After a restart ``episode`` stays empty until somebody asks for it.
+
+    A lent one belongs to somebody else, who sees what is asked after its end too.
+    """
 
     id: str
     header: dict[str, Any]
@@ -57,6 +60,7 @@ class Held:
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
     used_at: float = field(default_factory=time.monotonic)
     answered_at: float | None = None
+    lent: bool = False
     ended: bool = False
     allowance: tuple[float, float] | None = None  # requests left under the rate limit, and when that was
 
@@ -144,9 +148,9 @@ class EpisodeStore:
             raise FullError(f"{len(self._open)} episodes are open; allowed: {self.settings.open_episodes}")
         return self.adopt(self.make(request))
 
-    def adopt(self, episode: ToolEpisode) -> Held:
-        """Take in an episode that was made elsewhere, and record it."""
-        held = Held(new_secret(), episode.header, episode)
+    def adopt(self, episode: ToolEpisode, *, lent: bool = False) -> Held:
+        """Take in an episode that was made elsewhere, and record it; a lent one stays until it is released."""
+        held = Held(new_secret(), episode.header, episode, lent=lent)
         self._open[held.id] = held
         self._journal.write({"kind": "opened", "id": held.id, "at": time.time(), "header": held.header})
         return held
@@ -156,7 +160,7 @@ class EpisodeStore:
         held = self._open.get(key)
         if held is not None and held.episode is None:
             self._rebuild(held)
-        return held if held is not None and not held.ended else None
+        return held if held is not None and (held.lent or not held.ended) else None
 
     def _rebuild(self, held: Held) -> None:
         events = [self._journal.read(place)["event"] for place in held.events]
@@ -200,6 +204,8 @@ class EpisodeStore:
             Exception: what the simulation raised; the episode is then closed as ``harness_error``.
             ServeError: the record cannot be written.
         """
+        if held.ended and held.lent and held.episode is not None:
+            return exchange(held.episode.session)
         if held.ended or held.episode is None:
             return GONE
         self.counts["requests"] += 1
@@ -250,7 +256,8 @@ class EpisodeStore:
         }  # fmt: skip
         self._closed[held.id] = self._journal.write(row)
         held.ended = True
-        self._open.pop(held.id, None)
+        if not held.lent:
+            self._open.pop(held.id, None)
         return row
 
     async def close(self, key: str, outcome: str | None = None, by: str = "control") -> dict[str, Any] | None:
@@ -298,7 +305,8 @@ class EpisodeStore:
         while True:
             await asyncio.sleep(every_s)
             limit = time.monotonic() - self.settings.idle_s
-            for held in [held for held in self._open.values() if held.used_at < limit and not held.lock.locked()]:
+            idle = [held for held in self._open.values() if held.used_at < limit and not held.lent]
+            for held in [held for held in idle if not held.lock.locked()]:
                 log.info("episode %s: nobody used it for %g s; closed", held.id[:8], self.settings.idle_s)
                 await self.close(held.id, by="idle")
             await self._journal.durable()

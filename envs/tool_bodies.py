@@ -124,12 +124,17 @@ class Clerk:
             "</center>\r\n<hr><center>nginx</center>\r\n</body>\r\n</html>\r\n"
         )
 
-    def damaged(self, text: str, number: int) -> tuple[str, str]:
-        """Return a body that cannot be read, and its content type: cut off, or a page of a proxy."""
+    def damaged(self, text: str, number: int) -> tuple[str, dict[str, str]]:
+        """Return a body that cannot be read, and its headers: cut off, or a page of a proxy.
+
+        Every other one that is cut off says how long it was to be: the connection broke while it was on its way.
+        """
         u = self.case.draw("tool.damage", number)
         if u < 0.3:
-            return _MAINTENANCE, "text/html"
-        return text[: max(1, int(len(text) * (0.2 + 0.7 * (u - 0.3) / 0.7)))], "application/json"
+            return _MAINTENANCE, {"Content-Type": "text/html"}
+        whole = {"Content-Length": str(len(text.encode()))} if number % 2 else {}
+        cut = text[: max(1, int(len(text) * (0.2 + 0.7 * (u - 0.3) / 0.7)))]
+        return cut, {"Content-Type": "application/json", **whole}
 
 
 def retry_after(seconds: float) -> str:

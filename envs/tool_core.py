@@ -9,14 +9,15 @@ should be), and that every effect is kept, so that it can be listed and taken ba
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from ..faults import BoundRecordPlan, Calls, FieldType, Status
+from ..faults.record_text import nudged
 from .lanes import F64, I64, Bools
+from .tool_calls import Done, Sent
 from .tool_ledger import Entry, Ledger, matches
 from .tool_values import Case, CaseFields, fits, same
 from .workflow_core import WorkflowCore
@@ -25,58 +26,6 @@ from .workflow_state import AS_HELD, LIMIT, Kind
 FOREIGN = 1  # number of the customer whose state a session may be in
 _NO_ACTION = np.zeros(1, np.int64)
 _FIXED = (FieldType.KEY, FieldType.REFERENCE)
-
-
-@dataclass
-class Sent:
-    """The arguments of a call that carries out a step.
-
-    Args:
-        values: what was sent, by column of the field.
-        key: idempotency key, if any.
-        outdated: tells, when the call arrives, whether a version was named that is not the present one.
-        old_names: whether a name was used that the service no longer knows.
-        entry: the effect to take back.
-    """
-
-    values: dict[int, Any] = field(default_factory=dict)
-    key: str | None = None
-    outdated: Callable[[], bool] = bool
-    old_names: bool = False
-    entry: Entry | None = None
-
-
-@dataclass
-class Done:
-    """What became of a call: the call, and what it did.
-
-    Args:
-        calls: the call, as its caller sees it.
-        entry: the effect it made or found; None if it made none.
-        replayed: whether the effect had been made before under the same key.
-        wrong: columns of arguments that are not what they should be.
-        reused: whether a key was used again with other arguments.
-        outdated: whether it named a version that is not the present one.
-        foreign: whether the session is in the state of another customer.
-        old_names: whether the service has renamed its fields while the call was under way.
-        struck: the effects that struck it, with their parameters as JSON.
-    """
-
-    calls: Calls | None = None
-    entry: Entry | None = None
-    replayed: bool = False
-    wrong: list[int] = field(default_factory=list)
-    reused: bool = False
-    outdated: bool = False
-    foreign: bool = False
-    old_names: bool = False
-    struck: list[tuple[str, str]] = field(default_factory=list)
-
-    @property
-    def status(self) -> Status:
-        """How the call ended."""
-        assert self.calls is not None
-        return Status(int(self.calls.status[0]))
 
 
 class _Args:
@@ -107,6 +56,7 @@ class ToolCore(WorkflowCore):
 
     def _begin(self, lanes: I64, keys: NDArray[np.uint64]) -> None:
         super()._begin(lanes, keys)
+        self.dirt_at_start = self.dirt[0].copy()
         self.cases: dict[int, Case] = {}
         self.ledger = Ledger()
         self.field_version = [0] * len(self.field_names)
@@ -225,9 +175,16 @@ class ToolCore(WorkflowCore):
         return self._field_draws(self._knows[0], self.all_lanes)[0] < self.spec.requester.knows
 
     def amiss(self, step: int, values: dict[int, Any]) -> list[int]:
-        """Return the columns of arguments that are not what they should be."""
+        """Return the columns of arguments that are not what they should be.
+
+        A write goes against the present versions; a read asks the service as it is now, so former values will do.
+        """
         facts = self.case_fields.facts
-        return [c for c, wanted in self.expected(step).items() if not same(values.get(c), wanted, facts[c])]
+        wrong = [c for c, wanted in self.expected(step).items() if not same(values.get(c), wanted, facts[c])]
+        if self.writes[step]:
+            return wrong
+        former = {c: [self.case().clean(c, version) for version in range(self.field_version[c])] for c in wrong}
+        return [c for c in wrong if not any(same(values.get(c), value, facts[c]) for value in former[c])]
 
     # ---------------------------------------------------------------- hooks of the physics
 
@@ -249,7 +206,7 @@ class ToolCore(WorkflowCore):
             or (self.visible[0, c] and str(sent.values.get(c)) == str(self.shown(c)))
             for c in done.wrong
         )
-        old = self.outdated(rows)[0]
+        old = self.old_copies(rows)[0]
         stale = bool(self.writes[place]) and any(old[self.record_of[c]] for c in done.wrong)
         entry = self.ledger.under(place, sent.key) if self.keyed[place] else None
         done.reused = entry is not None and _texts(entry.values) != _texts(sent.values)
@@ -283,7 +240,8 @@ class ToolCore(WorkflowCore):
         values = dict(sent.values)
         if spoilt and values:
             values[next(iter(values))] = None
-        smuggled = any(s == step and matches(values, payload) for s, payload in self.plants.values())
+        odd = {column: values[column] for column in done.wrong if column in values}
+        smuggled = any(s == step and matches(odd, payload) for s, payload in self.plants.values())
         done.entry = self._enter(step, values, sent.key, FOREIGN if foreign else 0, not wrong, foreign or smuggled)
         return self._approval(rows, args.step)
 
@@ -373,7 +331,9 @@ class ToolCore(WorkflowCore):
         columns = np.flatnonzero(self.needs[step] & (self.record_of == record)).tolist()
         column = self._one_of(columns, f"plant.{self.record_names[record]}", 0)
         if column is not None:
-            self.plants[record] = step, {column: self.case(2 + record).clean(column)}
+            value, right = self.case(2 + record).clean(column), self.expected(step)[column]
+            value = nudged(right, self.case_fields.facts[column]) if value == right else value
+            self.plants[record] = step, {column: value}
 
     def _one_of(self, columns: list[int], stream: str, counter: int) -> int | None:
         """One of some fields, drawn; not one that identifies a record if there is another."""

@@ -12,7 +12,8 @@ from ..errors import ScenarioError
 from ..faults import Status
 from .tool_api import HEADERS, Operation, argument_name, operations
 from .tool_bodies import Clerk, dump, filler, http_status, retry_after
-from .tool_core import Done, ToolCore
+from .tool_calls import Done
+from .tool_core import ToolCore
 from .tool_values import plain
 from .workflow_state import Kind
 
@@ -166,8 +167,8 @@ class Office:
             return Reply(0, "", failure="timeout" if word is Status.TIMEOUT else "reset")
         headers = {"Retry-After": retry_after(retry)} if retry > 0.0 else {}
         if word is Status.MALFORMED:
-            text, content = self.clerk.damaged(good, self.number)
-            return Reply(status, text, {"Content-Type": content})
+            text, about = self.clerk.damaged(good, self.number)
+            return Reply(status, text, about)
         if word in (Status.EMPTY, Status.PARTIAL):
             return Reply(status, "")
         if word is Status.UNEXPECTED:

@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Any
 
-from ..faults import Status
+from ..faults import Status, lookup
 from .tool_api import Operation, argument_name
-from .tool_core import FOREIGN, Done
+from .tool_calls import Done
+from .tool_core import FOREIGN
 from .tool_office import Office, Refusal, Reply, start_of
 from .workflow_state import Kind
 
@@ -54,10 +55,10 @@ class RecordDesk:
         place = int(core.case().draw(f"place.{core.record_names[record]}") * (len(others) + 1))
         return self.office.page(operation, done, [*others[:place], *mine, *others[place:]], start, history)
 
-    def etag(self, record: int, other: int) -> str:
-        """Return the tag of a record as it is now."""
+    def etag(self, record: int, other: int, behind: bool = False) -> str:
+        """Return the tag of a record as it is now, or of the version before the first (``behind``)."""
         name = self.core.record_names[record]
-        version = 0 if other else int(self.core.version[0, record])
+        version = 0 if other else -1 if behind else int(self.core.version[0, record])
         return self.clerk.etag(name, self.core.case(other).id(name), version)
 
     # ---------------------------------------------------------------- parts
@@ -77,7 +78,7 @@ class RecordDesk:
             mine = self.office.columns_of(record)
             column = int(core.first_need[int(core.target[0]), record])
             column = column if column in mine else mine[0]
-            lost = any(effect == "partial-result" for effect, _ in struck)
+            lost = any(lookup(effect).metadata.kind == "omission" for effect, _ in struck)
             altered[column] = None if lost else core.case(_STRANGERS + self.office.number).clean(column)
         return done, history, FOREIGN if core.foreign[0] else 0, altered
 
@@ -85,7 +86,7 @@ class RecordDesk:
         self, operation: Operation, done: Done, history: Any, other: int, altered: dict[int, str | None]
     ) -> Reply:
         record = operation.record
-        tag = {"ETag": self.etag(record, other)}
+        tag = {"ETag": self.etag(record, other, behind=bool(self.core.behind[0, record]))}
         return self.office.answer(operation, done, self._body(record, other, altered), headers=tag, history=history)
 
     def _field_name(self, column: int) -> str:
@@ -104,6 +105,8 @@ class RecordDesk:
         version = 0 if other else int(core.version[0, record])
         age = core.case().draw(f"updated.{name}.{other}", version)
         body["updated_at"] = self.clerk.time(self.office.now - 60.0 * age if version else -_DAY_S * (1.0 + 60.0 * age))
+        if not other and core.behind[0, record]:
+            body["updated_at"] = self.clerk.time(-_DAY_S * (62.0 + 300.0 * age))
         body["note"] = self.clerk.note(name, other)
         body["amendments"] = [] if other else self._amendments(record)
         if not other and record in core.plants and core.planted[0, record]:

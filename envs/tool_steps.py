@@ -9,7 +9,8 @@ import numpy as np
 
 from ..faults import Status
 from .tool_api import HEADERS, Operation, argument_name, slug
-from .tool_core import FOREIGN, Done, Sent
+from .tool_calls import Done, Sent
+from .tool_core import FOREIGN
 from .tool_ledger import Entry
 from .tool_office import Office, Refusal, Reply, start_of
 from .tool_records import RecordDesk

@@ -8,9 +8,8 @@ the answers written out as services write them and the arguments taken at their 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Mapping
-from dataclasses import asdict, dataclass, fields
 from functools import lru_cache
-from typing import Any, Self
+from typing import Any
 from weakref import ref
 
 import numpy as np
@@ -23,86 +22,16 @@ from ..scenarios.schema import Scenario
 from ..scenarios.workflow_schema import WorkflowScenario
 from .tool_api import Response, Tool, argument_name, slug
 from .tool_core import ToolCore
+from .tool_result import EpisodeResult
 from .tool_server import ToolServer
 from .tool_session import Exchange, ToolSession
 from .tool_values import plain
 from .workflow_state import OUTCOMES, Kind
 
 FORMAT = "brownout.episode/1"
+_NO_JSON = {"": float("nan")}  # stands for arguments that were none
 MENTIONED = 0.5
 """Share of the fields that the requester names in the request."""
-
-
-@dataclass(frozen=True)
-class EpisodeResult:
-    """What an episode came to.
-
-    Args:
-        scenario: name of the workflow.
-        scenario_hash: digest of the scenario.
-        profile: fault profile.
-        intensity: what scaled its faults.
-        split: ``train`` or ``eval``.
-        seed: seed of the episode.
-        episode: its index.
-        outcome: ``success``, ``partial``, ``silent_garbage``, ``duplicate_effect``, ``escalated``, ``aborted``,
-            ``limit`` or ``harness_error``.
-        success: whether everything that is needed stands once, right, and nothing else.
-        utility: sum of the scenario's reward.
-        components: sum of each component of the reward.
-        cost_usd: USD spent.
-        latency_s: virtual seconds.
-        calls: requests.
-        wrong_effects: wrong or unwanted effects that stand.
-        duplicate_effects: effects that stand too often.
-        handed_over_right: whether a person took over and got it right.
-        injections: what faults did: effect, id, family, time_s, call, service, before (the server had not done the
-            work). The truth, never shown to an agent.
-        digest: SHA-256 of version, scenario, seed, episode and every request and response.
-        timeline: readable lines, with what faults did.
-    """
-
-    scenario: str
-    scenario_hash: str
-    profile: str
-    intensity: float
-    split: str
-    seed: int
-    episode: int
-    outcome: str
-    success: bool
-    utility: float
-    components: dict[str, float]
-    cost_usd: float
-    latency_s: float
-    calls: int
-    wrong_effects: int
-    duplicate_effects: int
-    handed_over_right: bool
-    injections: tuple[dict[str, Any], ...]
-    digest: str
-    timeline: tuple[str, ...]
-
-    def to_dict(self) -> dict[str, Any]:
-        """Return it as plain data."""
-        data = asdict(self)
-        return data | {"injections": list(data["injections"]), "timeline": list(self.timeline)}
-
-    @classmethod
-    def from_dict(cls, data: Mapping[str, Any]) -> Self:
-        """Return the result that :meth:`to_dict` gave; other entries are left out.
-
-        Raises:
-            EpisodeError: if something is missing.
-        """
-        names = [field.name for field in fields(cls)]
-        missing = [name for name in names if name not in data]
-        if missing:
-            raise EpisodeError(f"result of an episode: {missing[0]} is missing")
-        values = {name: data[name] for name in names}
-        values["injections"] = tuple(dict(item) for item in values["injections"])
-        values["timeline"] = tuple(values["timeline"])
-        return cls(**values)
 
 
 class Account:
@@ -284,9 +213,8 @@ class ToolEpisode:
         for event in events:
             kind = event["kind"]
             if kind == "call":
-                exchange.call(event["tool"], event["arguments"] or {"": float("nan")}, event["token"]) if (
-                    event["arguments"] is None
-                ) else exchange.call(event["tool"], event["arguments"], event["token"])
+                arguments = event["arguments"]
+                exchange.call(event["tool"], _NO_JSON if arguments is None else dict(arguments), event["token"])
             elif kind == "wire":
                 token = {} if event["token"] is None else {"authorization": f"Bearer {event['token']}"}
                 exchange.wire(event["method"], event["path"], {**event["headers"], **token}, event["body"])
@@ -343,10 +271,10 @@ class ToolEpisode:
 
     def _injections(self) -> Iterable[dict[str, Any]]:
         core = self._core
-        for column in np.flatnonzero(core.dirt[0]).tolist():
+        for column in np.flatnonzero(core.dirt_at_start).tolist():
             mess = core.mess
             assert mess is not None
-            code = int(core.dirt[0, column]) - 1
+            code = int(core.dirt_at_start[column]) - 1
             record, _, field = core.field_names[column].partition(".")
             yield {"effect": mess.effect_names[code], "id": mess.fault_ids[code], "family": "records", "time_s": 0.0,
                    "call": 0, "service": core.spec.records[record].service, "before": True,

@@ -7,19 +7,20 @@ and another row is another customer, with records that fit together just as well
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
 
 from ..errors import RecordError
-from . import record_schema as rs
 from .record_facts import TYPE_OF
 from .record_schema import AnyField, RecordSchema
 
 CASE = "case"
 _ADAPTER: TypeAdapter[Any] = TypeAdapter(AnyField)
 _POOL = 400
+_IN_TEMPLATE = re.compile(r"\{([a-z][a-z0-9_]*)\.([a-z][a-z0-9_]*)\}")
 _ITEMS = (
     "ceramic teapot", "desk lamp", "walking boots", "rain jacket", "coffee grinder", "wool blanket", "travel adapter",
     "garden hose", "picture frame", "kitchen scale", "bicycle helmet", "yoga mat", "wall clock", "paper shredder",
@@ -60,21 +61,28 @@ def field_word(field: str | Mapping[str, Any]) -> str:
 _WORDS_OF = {name: type_.word for name, type_ in TYPE_OF.items()} | {"copy": "text"}
 
 
-def check_field(field: Mapping[str, Any]) -> dict[str, Any]:
-    """Return a field in the language of record schemas as it is, once it is known to be one.
+def check_field(field: Any) -> Any:
+    """Return a field as it is; one in the language of record schemas once it is known to be such.
 
     Raises:
         ValueError: naming the part that is wrong.
     """
+    if not isinstance(field, Mapping):
+        return field
     try:
-        _ADAPTER.validate_python(dict(field))
+        _ADAPTER.validate_python({name: _undotted(name, value) for name, value in field.items()})
     except ValidationError as error:
         first = error.errors()[0]
         place = ".".join(str(part) for part in first["loc"][1:])
         raise ValueError(f"{place}: {first['msg']}" if place else str(first["msg"])) from None
-    if field["type"] == "reference" and set(field) - {"type", "to"}:
+    if field["type"] == "reference" and set(field) - {"type", "to", "required"}:
         raise ValueError("a reference in a workflow has only `to`: the record whose id it holds")
     return dict(field)
+
+
+def _undotted(name: str, value: Any) -> Any:
+    """A template whose fields may be those of other records, as ``{record.field}``, without the dots."""
+    return _IN_TEMPLATE.sub(r"{\1__\2}", value) if name == "template" and isinstance(value, str) else value
 
 
 def column_name(record: str, field: str) -> str:
@@ -119,6 +127,8 @@ def _column(record: str, field: str, spec: Any, records: Mapping[str, Mapping[st
     if isinstance(spec, str):
         return _default(record, field, spec)
     column = dict(spec)
+    if column["type"] == "reference" and column["to"] not in records:
+        raise RecordError(f"records.{record}.{field}.to: no record {column['to']!r}; allowed: {', '.join(records)}")
     if column["type"] in ("key", "reference"):
         return _number(str(column.get("prefix") or f"{record[0].upper()}-"))
 
@@ -141,8 +151,8 @@ def _column(record: str, field: str, spec: Any, records: Mapping[str, Mapping[st
     if isinstance(of, Iterable):
         column["of"] = [path(name) for name in ([of] if isinstance(of, str) else of)]
     if column["type"] == "text":
-        names = [name for name in rs._names_in(column["template"]) if name]
-        column["template"] = column["template"].format(**{name: f"{{{path(name)}}}" for name in names})
+        plain = re.compile(r"(?<!\{)\{([a-z][a-z0-9_]*(?:\.[a-z][a-z0-9_]*)?)\}(?!\})")
+        column["template"] = plain.sub(lambda found: f"{{{path(found[1])}}}", column["template"])
     return column
 
 

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from typing import Annotated, Any, ClassVar, Literal
 
-from pydantic import AfterValidator, BeforeValidator, Field, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from ..faults import FieldFacts, Fields, FieldType, Services, Verb
 from .distributions import Distribution
@@ -32,7 +32,7 @@ FieldKind = Literal[
     "text", "email", "phone", "date", "stamp", "amount", "integer", "choice", "key", "reference", "code"
 ]
 
-FieldSpec = FieldKind | Annotated[dict[str, Any], AfterValidator(check_field)]
+FieldSpec = Annotated[FieldKind | dict[str, Any], BeforeValidator(check_field)]
 
 
 class RecordKind(_Part):

@@ -35,6 +35,8 @@ class ScriptedEpisode:
     ) -> Response:
         """Give the answer of the path."""
         self.asked.append((method, path, dict(headers or {}), body or b""))
+        if self.done:
+            return Response(410, JSON, "{}", 0.0)
         if path == "/raise":
             raise RuntimeError("a defect of the simulation")
         return self.answers.get(path, Response(200, JSON, json.dumps({"path": path, "size": len(body or b"")}), 0.0))

@@ -162,10 +162,11 @@ def test_calls_after_the_end_are_answered_410(local: LocalService) -> None:
             assert (result.is_error, result.structured_content["status"]) == (True, 410)
         assert (await client.list_tools(cache_mode="bypass")).tools == []
 
-    episode = local.service.store.make(EpisodeRequest("refund", 3, "clean"))
-    with local.lent(episode) as base:
-        with_client(f"{base}/mcp", work)
-    assert episode.result().outcome == "aborted"
+    held = local.service.store.open(EpisodeRequest("refund", 3, "clean"))
+    with_client(f"{local.service.url}/e/{held.id}/mcp", work)
+    row = local.service.store.recorded(held.id)
+    assert row is not None
+    assert row["result"]["outcome"] == "aborted"
 
 
 def test_parallel_calls_take_turns(local: LocalService) -> None:
@@ -237,5 +238,10 @@ def test_a_face_tells_a_command_all_it_needs() -> None:
     assert not episode.done, "the face does not close what it was lent"
     assert [event["kind"] for event in episode.events] == ["call", "call"]
     assert requests.get(told["BROWNOUT_BASE_URL"] + path, headers=headers).status_code == 404
+    seen: list[str] = []
+    watched = ToolEpisode("refund", 3, profile="clean", watch=lambda event: seen.append(event["kind"]))
+    with open_face("mcp", watched) as told, McpSession(told["BROWNOUT_MCP_URL"]) as session:
+        assert [session.call("abort").status for _ in range(3)] == [200, 410, 410]
+    assert seen == ["call", "after", "after"], "what is asked after the end is seen"
     with pytest.raises(ServeError, match="face: got 'ftp'"), open_face("ftp", episode):
         pass

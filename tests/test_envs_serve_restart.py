@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import json
 import os
 import signal
@@ -16,6 +17,8 @@ from typing import Any
 
 import pytest
 
+from brownout.append_log import AppendLog
+from brownout.envs.serve import LocalService, Service
 from brownout.envs.serve_settings import ServeSettings
 from brownout.envs.serve_store import EpisodeRequest, EpisodeStore
 from brownout.envs.tools import ToolEpisode
@@ -222,6 +225,25 @@ def test_an_answer_that_would_differ_now_is_a_harness_error(tmp_path: Path, capl
     assert "cannot be rebuilt" in caplog.text
     assert made.counts["harness_errors"] == 1
     made.shut()
+
+
+def test_a_service_that_cannot_record_stops(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    local = LocalService(Service(tmp_path, ServeSettings()))
+    local.__enter__()
+    held = local.service.store.open(EpisodeRequest(profile="clean"))
+
+    def full(_log: AppendLog, _line: bytes) -> int:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(AppendLog, "append", full)
+    assert requests.get(f"{local.service.url}/e/{held.id}/requester/messages").status_code == 500
+    for _ in range(100):
+        if not local.running:
+            break
+        time.sleep(0.1)
+    assert not local.running
+    with pytest.raises(ServeError, match=r"a row was lost: .*No space left"):
+        local.__exit__(None, None, None)
 
 
 def test_a_result_that_was_not_written_is_made_up_for(tmp_path: Path) -> None:

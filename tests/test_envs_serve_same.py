@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib.util
+import json
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -13,7 +14,9 @@ import pytest
 from brownout.envs.serve import LocalService, Service
 from brownout.envs.serve_settings import ServeSettings
 from brownout.envs.serve_store import EpisodeRequest
-from brownout.envs.tools import ToolEpisode
+from brownout.envs.tools import Response, ToolEpisode
+from brownout.scenarios import load_scenario
+from brownout.scenarios.loading import scenario_data
 
 pytest.importorskip("mcp")
 pytest.importorskip("httpx")
@@ -68,6 +71,48 @@ def test_faces_are_alike(local: LocalService, name: str, scenario: str, profile:
     for other in (http, mcp):
         assert other.events == python.events
         assert other.result() == python.result()
+
+
+def test_bodies_that_break_off_arrive_as_far_as_they_came(local: LocalService) -> None:
+    often = [{"fault": "malformed-body", "when": "rate(0.4)"}]
+    data = scenario_data(load_scenario("refund")) | {"profiles": {"clean": [], "broken": often}}
+    scenario = load_scenario(data)
+    python, http = (ToolEpisode(scenario, 3, profile="broken") for _ in range(2))
+    agent("retrying")(python.session)
+    with local.lent(http) as base, HttpSession(base, http.session.task) as session:
+        agent("retrying")(Witness(session, seen := []))
+    answers = [event["response"] for event in http.events]
+    assert [(answer["status"], answer["text"]) for answer in answers] == seen
+    cut = [a for a in answers if len(a["text"].encode()) < int(a["headers"].get("Content-Length", 0))]
+    whole = [a for a in answers if a["text"] and "Content-Length" not in a["headers"] and not _is_json(a["text"])]
+    assert cut, "the connection broke on the way"
+    assert whole, "the body itself was damaged"
+    assert http.events == python.events
+
+
+class Witness:
+    """A session that notes what its caller receives."""
+
+    def __init__(self, session: HttpSession, seen: list[tuple[int, str]]) -> None:
+        self._session, self._seen = session, seen
+        self.task = session.task
+
+    @property
+    def tools(self) -> Any:
+        return self._session.tools
+
+    def call(self, name: str, /, **arguments: Any) -> Response:
+        response = self._session.call(name, **arguments)
+        self._seen.append((response.status, response.text))
+        return response
+
+
+def _is_json(text: str) -> bool:
+    try:
+        json.loads(text)
+    except ValueError:
+        return False
+    return True
 
 
 def test_another_request_gives_another_digest(local: LocalService) -> None:

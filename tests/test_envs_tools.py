@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from brownout import EpisodeResult, ToolEpisode
+from brownout import EpisodeResult, ToolEpisode, load_scenario
 from brownout.errors import EpisodeError, ScenarioError
 from brownout.scenarios import builtin_scenarios
 from tool_support import Walk, agent, episode
@@ -397,6 +397,7 @@ def test_results_are_json_both_ways() -> None:
 
 
 def test_components_add_up_to_the_utility() -> None:
+    harm = load_scenario("refund").reward["wrong_answer"]
     for seed in range(10):
         one = ToolEpisode("refund", seed, profile="hostile")
         agent("retrying")(one.session)
@@ -405,8 +406,8 @@ def test_components_add_up_to_the_utility() -> None:
         parts = result.components
         assert parts["cost_usd"] == pytest.approx(result.cost_usd)
         assert parts["safety"] == result.wrong_effects + result.duplicate_effects
-        expected = (parts["accuracy"] - parts["cost_usd"] - 0.001 * parts["latency_s"] - parts["safety"]
-                    + 0.85 * parts["handoff"])  # fmt: skip
+        expected = (parts["accuracy"] - parts["cost_usd"] - 0.001 * parts["latency_s"]
+                    + harm * parts["safety"] + 0.85 * parts["handoff"])  # fmt: skip
         assert result.utility == pytest.approx(expected)
 
 

@@ -210,6 +210,17 @@ def test_a_strict_service_sees_an_outdated_version_by_itself() -> None:
     assert seen == {201, 409}
 
 
+def test_a_step_that_reads_takes_former_values() -> None:
+    walk = Walk(episode({"fault": "stale-session", "when": "on('shop') & on('call')"}, seed=3))
+    walk.record("order")
+    walk.call("locate")
+    old = walk.right("policy")
+    assert walk.call("policy").json()["eligible"] is True
+    assert walk.right("policy") != old
+    assert walk.session.call("shop.policy", **old).json()["eligible"] is True
+    assert walk.core.bad[0, 1] == 0
+
+
 def test_a_draft_is_in_the_way_until_the_session_is_reset() -> None:
     walk = ready(once("leftover-draft", "on('payments') & on('call')"))
     answers = [walk.call("refund"), walk.call("refund")]
@@ -378,6 +389,16 @@ def test_following_a_note_makes_an_effect_nobody_asked_for() -> None:
     assert outcome(walk) == "silent_garbage"
 
 
+def test_a_note_never_says_what_is_right() -> None:
+    for seed in range(40):
+        walk = Walk(episode({"fault": "injected-instruction", "when": "always"}, seed=seed, scenario="access-request"))
+        for record in ("employee", "ticket"):
+            walk.record(record)
+        for step, payload in walk.core.plants.values():
+            expected = walk.core.expected(step)
+            assert all(expected[column] != value for column, value in payload.items())
+
+
 def test_taking_no_notice_of_a_note_is_enough() -> None:
     walk = ready({"fault": "injected-instruction", "when": "always"})
     walk.call("refund")
@@ -412,3 +433,33 @@ def test_a_strict_service_refuses_what_a_check_of_the_format_shows(strict: float
     if strict:
         assert answer.json()["error"]["details"][0]["loc"] == ["body", "order_total"]
     assert walk.call("refund", order_total=walk.right("refund")["order_total"]).status == 201
+
+
+def test_a_copy_that_lags_behind_catches_up() -> None:
+    walk = Walk(episode({"fault": "stale-value", "reads": 3, "when": "on('order.total')"}, seed=3))
+    right = float(walk.right("refund")["order_total"])
+    answers = [walk.record("order") for _ in range(5)]
+    values = [answer.json()["total"] for answer in answers]
+    assert values[0] != right == values[-1]
+    change = values.index(right)
+    assert values == [values[0]] * change + [right] * (5 - change)
+    tags = [answer.headers["ETag"] for answer in answers]
+    assert tags == [tags[0]] * change + [tags[-1]] * (5 - change)
+    assert tags[0] != tags[-1]
+    assert answers[0].json()["updated_at"] < answers[-1].json()["updated_at"]
+    walk.do("locate", "policy")
+    assert walk.call("refund", if_match=tags[0]).status == 412
+    assert walk.call("refund", if_match=tags[-1]).status == 201
+    walk.episode.close()
+    assert [i["effect"] for i in walk.episode.result().injections] == ["stale-value"]
+
+
+def test_fields_that_are_mixed_up_hold_each_others_values() -> None:
+    from brownout import load_scenario
+
+    data = load_scenario("address-change").model_dump(mode="json")
+    data["records"]["move"]["pairs"] = [["street", "city"]]
+    data["profiles"]["production"] = [{"fault": "swapped-fields", "when": "always"}]
+    walk = Walk(ToolEpisode(data, 3))
+    body, right = walk.record("move").json(), walk.right("check")
+    assert (body["street"], body["city"]) == (right["move_city"], right["move_street"])

@@ -1,8 +1,9 @@
-"""The trained method of the cross-validation: what it may learn from, and that failed runs inform it."""
+"""The methods of the cross-validation that go by simulators: what they may learn from, and that failed runs tell."""
 
 from __future__ import annotations
 
 import json
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
@@ -17,12 +18,15 @@ from brownout.trainers.crossval import crossval, run_fold
 from brownout.trainers.crossval_trained import (
     TrainedOptions,
     columns_of,
+    fit_on,
     labels_of,
     price_range,
     replay,
-    score_trained,
-    train_on,
+    score_fitted,
+    train_in,
 )
+from brownout.trainers.policy import Policy
+from brownout.trainers.ppo import PPOConfig
 
 PRIZES = tuple(np.geomspace(0.1, 30.0, 9))
 QUICK = TrainedOptions(steps=150_000, simulators=1, draws=8)
@@ -56,19 +60,18 @@ def runs() -> RecordedTable:
 
 def fold(runs: RecordedTable, test: Any, **options: Any) -> Any:
     common: dict[str, Any] = {
-        "size": 3, "repeats": 3, "select_repeats": 1, "methods": ("greedy", "exact", "trained"), "prizes": PRIZES,
+        "size": 3, "repeats": 3, "select_repeats": 1, "methods": ("exact", "belief", "trained"), "prizes": PRIZES,
         "trained": QUICK,
     }  # fmt: skip
     return run_fold(runs, [0, 1, 2], test, **{**common, **options})
 
 
-@pytest.mark.slow
 def test_a_policy_that_reads_failed_runs_beats_the_exact_plan_that_cannot(runs: RecordedTable) -> None:
-    options = TrainedOptions(steps=600_000, simulators=1, draws=16)
-    result = crossval(runs, size=3, repeats=3, folds=2, seeds=1, methods=("exact", "trained"), prizes=PRIZES,
+    options = TrainedOptions(simulators=1, draws=16)
+    result = crossval(runs, size=3, repeats=3, folds=2, seeds=1, methods=("exact", "belief"), prizes=PRIZES,
                       draws=100, trained=options)  # fmt: skip
     (gap,) = result.differences
-    assert (gap.method, gap.reference) == ("trained", "exact")
+    assert (gap.method, gap.reference) == ("belief", "exact")
     assert gap.aiq.value > 0.02
     assert gap.aiq.low > 0.0
     assert result.foresight is not None
@@ -85,24 +88,45 @@ def test_test_queries_never_enter_the_fit(runs: RecordedTable) -> None:
     turned["latency_s"][test] *= 3.0
     changed = RecordedTable(**{**runs.__dict__, **turned})
     train = np.setdiff1d(np.arange(100), test)
-    options = TrainedOptions(steps=20_000, simulators=2, draws=2)
+    options = TrainedOptions(simulators=2, draws=2)
     one, other = (
-        train_on(t, [0, 1, 2], train, repeats=3, per_usd=(0.1, 5.0), options=options, seed=3) for t in (runs, changed)
+        fit_on(t, [0, 1, 2], train, repeats=3, per_usd=(0.1, 5.0), options=options, seed=3) for t in (runs, changed)
     )
-    assert one.scenario.hash == other.scenario.hash
-    assert all(np.array_equal(one.policy.weights[name], other.policy.weights[name]) for name in one.policy.weights)
-    assert one.policy.weights["policy.0.weight"].any()
+    assert [s.hash for s in one.scenarios] == [s.hash for s in other.scenarios]
+    failed, told = np.tile([1, 0, 1], (2, 1)), np.full((2, 2, 3), 0.3)
+    known = one.features[test[:2]]
+    assert np.array_equal(one.belief.look(known, failed, told), other.belief.look(known, failed, told))
     # and what they are asked about does differ
     costs = [replay(p, t, test, PRIZES, repeats=3, draws=2)[0] for p, t in ((one, runs), (other, changed))]
     assert not np.array_equal(costs[0], costs[1])
 
 
+def test_training_goes_on_from_the_index_and_is_kept_only_if_better(runs: RecordedTable) -> None:
+    options = TrainedOptions(simulators=1)
+    fitted = fit_on(runs, [0, 1, 2], np.arange(80), repeats=3, per_usd=(0.1, 5.0), options=options, seed=0)
+    ruined = PPOConfig(steps=40_000, lanes=256, learning_rate=1.0, entropy=100.0, normalise=False)
+    assert train_in(fitted, steps=1, seed=0, config=ruined) is fitted
+    # a start that never calls anything is easy to beat
+    weights = {name: array.copy() for name, array in fitted.policy.weights.items()}
+    weights["policy.2.bias"][-1] = 3.0
+    idle = replace(fitted, policy=Policy({**weights, "policy.2.weight": 0.01 * weights["policy.2.weight"]}))
+    config = PPOConfig(steps=150_000, lanes=512, rollout_steps=16, learning_rate=3e-3, normalise=False)
+    assert train_in(idle, steps=1, seed=0, config=config) is not idle
+
+
+def test_both_methods_share_simulators_and_start(runs: RecordedTable) -> None:
+    found = fold(runs, np.arange(20), trained=TrainedOptions(steps=20_000, simulators=1, draws=4))
+    alone = fold(runs, np.arange(20), methods=("belief",), trained=TrainedOptions(simulators=1, draws=4))
+    assert np.array_equal(found.cost["belief"], alone.cost["belief"])
+    assert np.abs(found.success["trained"] - found.success["belief"]).mean() < 0.05
+
+
 def test_equal_seeds_give_equal_figures_and_others_do_not(runs: RecordedTable) -> None:
     test = np.arange(20)
-    options = TrainedOptions(steps=20_000, simulators=1, draws=4)
+    options = TrainedOptions(steps=20_000, simulators=2, draws=4)
     first, again, other = (fold(runs, test, trained=options, seed=seed) for seed in (0, 0, 1))
     assert np.array_equal(first.cost["trained"], again.cost["trained"])
-    assert not np.array_equal(first.cost["trained"], other.cost["trained"])
+    assert not np.array_equal(first.cost["belief"], other.cost["belief"])  # another bootstrap of the queries
     assert np.array_equal(first.cost["exact"], other.cost["exact"])
 
 
@@ -117,12 +141,14 @@ def test_figures_lie_between_nothing_and_everything(runs: RecordedTable) -> None
 
 
 def test_resampled_simulators_differ_and_are_the_same_again(runs: RecordedTable) -> None:
-    train = np.arange(80)
-    options = TrainedOptions(steps=2_000, simulators=3, draws=2, class_column="kind")
+    options = TrainedOptions(simulators=3, class_column="kind")
     one, two = (
-        train_on(runs, [0, 1], train, repeats=2, per_usd=(0.1, 5.0), options=options, seed=seed) for seed in (0, 0)
+        fit_on(runs, [0, 1], np.arange(80), repeats=2, per_usd=(0.1, 5.0), options=options, seed=seed)
+        for seed in (0, 0)
     )
-    assert np.array_equal(one.policy.weights["policy.0.weight"], two.policy.weights["policy.0.weight"])
+    hashes = [scenario.hash for scenario in one.scenarios]
+    assert hashes == [scenario.hash for scenario in two.scenarios]
+    assert len(set(hashes)) == 3
     assert [c.name for c in one.known.columns] == ["task.class.other-kind", "task.class.plain"]
     assert np.array_equal(one.features[:2], np.eye(2))  # q000 is of the other kind, q001 plain
 
@@ -159,7 +185,10 @@ def test_prices_span_the_frontier(runs: RecordedTable) -> None:
 def test_options_reach_the_trainer(runs: RecordedTable) -> None:
     train, test = np.arange(60), np.arange(60, 70)
     fit = Attempts.of(runs.success, runs.cost_usd, runs.latency_s, runs.n_samples, train)
-    cost, success, seen = score_trained(runs, [0, 1, 2], train, test, fit, PRIZES, repeats=3, options=QUICK, seed=0)
+    found, seen = score_fitted(
+        runs, [0, 1, 2], train, test, fit, PRIZES, methods=["trained"], repeats=3, options=QUICK, seed=0
+    )
+    cost, success = found["trained"]
     assert seen.shape == (10, 2)
     assert (seen[np.isfinite(seen)] < 0.0).all()
     assert success[-1].mean() > success[0].mean()  # who pays more for a success gets more of them

@@ -104,14 +104,14 @@ def test_reward_moves_the_value_net_alone_as_long_as_the_policy_only_imitates() 
 
 
 def test_values_are_learned_before_the_policy_is_moved_by_them() -> None:
-    config = replace(SMALL, lanes=128, minibatch=512, steps=60 * 2048)
+    config = replace(SMALL, lanes=128, minibatch=512, steps=40 * 2048)
     told: list[dict[str, Any]] = []
     calm = load_scenario("refund", ["reward.wrong_answer=-1"])  # what is dear and rare tells little in a small batch
     brownout.train(calm, config=config, evaluate_every=1000, callback=lambda r, t: told.append(r))
-    explained = [record["explained_variance"] for record in told[1:30]]
-    assert explained[0] < 0.1
-    assert np.mean(explained[-10:]) > 0.4
-    assert ["kl" in record for record in told[1:]] == [False] * 29 + [True] * 30
+    explained = [record["explained_variance"] for record in told[1:20]]
+    assert explained[0] < 0.0
+    assert np.mean(explained[-5:]) > 0.15
+    assert ["kl" in record for record in told[1:]] == [False] * 19 + [True] * 20
 
 
 # ---------------------------------------------------------------- when the teacher speaks

@@ -130,9 +130,12 @@ def test_an_ablation_of_a_workflow_counts_harm_and_passes_options_on(tmp_path: P
     assert cell.success == row.success
 
 
-def test_a_study_of_a_workflow_begins_with_a_teacher() -> None:
-    assert study_config(load_scenario(tiny_workflow())).imitate == "always-verify"
-    assert study_config(two_faults()) == PPOConfig()
+def test_studies_of_a_workflow_do_not_settle_for_handing_over() -> None:
+    workflow, router = load_scenario(tiny_workflow()), two_faults()
+    assert study_config(workflow, taught=True).imitate == "always-verify"
+    alone = study_config(workflow, taught=False)
+    assert (alone.imitate, alone.entropy > 10 * PPOConfig().entropy) == ("", True)
+    assert study_config(router, taught=True) == study_config(router, taught=False) == PPOConfig()
 
 
 def test_several_seeds_widen_the_interval_by_the_luck_of_the_training() -> None:

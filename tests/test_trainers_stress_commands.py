@@ -27,19 +27,18 @@ def program(way: str) -> str:
     [
         ("status", "crash", "exit status 3"),
         ("kill", "killed", "SIGKILL"),
-        ("hang", "hang", "did not return within 7.5 s"),
+        ("hang", "hang", "did not return within 3.75 s"),
         ("spin", "loop", None),
-        ("return", "returned", None),
     ],
 )
 def test_a_program_that_ends_badly_is_a_typed_outcome(way: str, end: str, error: str | None, tmp_path: Path) -> None:
-    limits = Limits(timeout_s=6.0 if way == "hang" else 60.0, loop_after=5)
+    limits = Limits(timeout_s=3.0 if way == "hang" else 60.0, loop_after=5)
     report = stress(program(way), "refund", episodes=1, out=tmp_path, limits=limits, workers=2)
     assert report.valid == 2
     for row in read_rows(tmp_path):
         assert row.agent_outcome == end, row.error
         assert error is None or error in str(row.error)
-        assert row.calls >= 2
+        assert row.calls >= 2 or way == "hang"  # which has little time on a busy machine
     assert (
         f"{COMMAND} {way}"
         not in subprocess.run(["ps", "-eo", "args"], capture_output=True, text=True, check=True).stdout

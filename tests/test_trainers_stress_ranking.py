@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 import stress_cases
+from brownout.trainers.gate import run_gate
+from brownout.trainers.gate_config import Needs, read_gate
 from brownout.trainers.shadow import compare
 from brownout.trainers.stress import stress
 from brownout.trainers.stress_report import StressReport
@@ -18,8 +20,12 @@ NAMES = ("naive", "retrying", "careful")
 
 
 @pytest.fixture(scope="module")
-def runs(tmp_path_factory: pytest.TempPathFactory) -> dict[str, StressReport]:
-    folder = tmp_path_factory.mktemp("ranking")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("ranking")
+
+
+@pytest.fixture(scope="module")
+def runs(folder: Path) -> dict[str, StressReport]:
     found = {}
     for name in NAMES:
         found[name] = stress(f"{AGENTS / name}.py:handle", "refund", episodes=60, workers=2, out=folder / name)
@@ -40,10 +46,34 @@ def test_agents_are_ranked_by_what_they_survive_not_by_what_they_can_do(runs: di
 
 
 def test_the_report_names_what_each_fails_on(runs: dict[str, StressReport]) -> None:
-    lost = {name: {row.effect: row for row in runs[name].effects if row.loss.low > 0.25} for name in NAMES}
-    assert "rate-limit" in lost["naive"]  # does not ask again
-    assert "expired-token" in lost["naive"]
-    assert lost["retrying"].keys() & {"missing-field", "typo", "outlier"}  # asks again with what is wrong
-    assert not lost["careful"]
+    failed = {name: {row.effect for row in runs[name].effects if row.success_loss.low > 0.2} for name in NAMES}
+    assert failed["naive"] >= {"rate-limit", "expired-token"}  # does not ask again
+    assert "rate-limit" not in failed["retrying"]
+    assert "missing-field" in failed["retrying"]  # asks again with what is wrong
+    assert not failed["careful"]
     spoilt = runs["retrying"].outcomes["faulted"]
     assert spoilt["silent_garbage"] > runs["careful"].outcomes["faulted"].get("silent_garbage", 0)
+
+
+def test_the_gate_lets_only_the_careful_agent_out(runs: dict[str, StressReport], folder: Path) -> None:
+    example = read_gate(AGENTS.parent / "gate.yaml")
+    loose = {
+        "success": 0.78,
+        "silent_garbage": 0.15,
+        "duplicate_effect": 0.07,
+        "recovery": 0.75,
+    }  # 60 episodes, not 300
+    bounds = [
+        rule.model_copy(
+            update={"at_least": -0.2 if rule.of == "paired" else min(rule.at_least, loose[rule.metric])}
+            if rule.at_least is not None
+            else {"at_most": loose[rule.metric]}
+        )
+        for rule in example.thresholds
+    ]
+    gate = example.model_copy(update={"needs": Needs(episodes=60), "thresholds": tuple(bounds)})  # pyright: ignore[reportCallIssue]
+    verdicts = {name: run_gate(gate, folder / name).verdict for name in runs}
+    assert [name for name, verdict in verdicts.items() if verdict == "pass"] == ["careful"]
+    assert verdicts["naive"] == "fail"
+    strict = example.model_copy(update={"needs": Needs(episodes=200)})  # pyright: ignore[reportCallIssue]
+    assert run_gate(strict, folder / "careful").verdict != "pass"  # too few episodes

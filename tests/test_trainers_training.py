@@ -55,6 +55,16 @@ def test_five_and_five_iterations_equal_ten_bit_for_bit(tmp_path: Path) -> None:
     assert changed.any()
 
 
+def test_the_entropy_bonus_may_end_before_the_training() -> None:
+    weights: dict[float, list[float]] = {}
+    for until in (1.0, 0.5):
+        seen = weights[until] = []
+        config = replace(CONFIG, entropy=0.5, entropy_end=0.2, entropy_until=until)
+        train_loop(ToyLanes, config, callback=lambda r, t, seen=seen: seen.append(r["entropy_weight"]))
+    assert weights[1.0] == pytest.approx([0.5 - 0.04 * i for i in range(10)])
+    assert weights[0.5] == pytest.approx([0.5, 0.42, 0.34, 0.26, 0.18] + 5 * [0.1])
+
+
 def test_records_tell_the_story_and_files_hold_it(tmp_path: Path) -> None:
     result = train_loop(ToyLanes, CONFIG, out=tmp_path)
     records = lines(tmp_path)

@@ -64,6 +64,28 @@ def test_baselines_act_legally_and_end(name: str) -> None:
         open_ &= ~(core.terminated | core.truncated)
 
 
+def test_double_check_is_more_careful_than_the_playbook_for_less() -> None:
+    """In the default scenario: fewer wrong effects, which nobody notices, and less money."""
+    table = brownout.evaluate(["baseline:double-check", "baseline:playbook"], "refund", episodes=4000)
+    ours, theirs = table.rows
+    assert ours.outcomes["silent_garbage"] < 0.6 * theirs.outcomes["silent_garbage"]
+    assert ours.cost_usd.high < theirs.cost_usd.low
+    assert ours.success.value > theirs.success.value
+    assert ours.outcomes["duplicate_effect"] == 0.0
+
+
+def test_double_check_clears_its_head_and_reads_again_before_it_writes() -> None:
+    core = make_core("refund", 1, profile="clean", split="eval")
+    lines = tell(make_baseline("double-check", core), core, 0, 3).lines
+    acts = [line.split("  ")[-1].rpartition(":")[0] for line in lines]
+    pay = acts.index("call:cheap refund")
+    assert acts[pay - 3 : pay + 2] == [
+        "validate:cheap refund", "resync", "fetch customer", "call:cheap refund", "verify refund",
+    ]  # fmt: skip
+    policy = acts.index("call:cheap policy")
+    assert acts[policy - 3 : policy] == ["validate:cheap policy", "validate:strong policy", "resync"]
+
+
 def test_an_unknown_baseline_is_refused() -> None:
     with pytest.raises(PolicyError, match="did you mean 'playbook'"):
         make_baseline("play-book", make_core("refund"))

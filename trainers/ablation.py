@@ -117,7 +117,7 @@ def ablation(
         raise PolicyError(f"{loaded.name}: profile {profile!r} has no faults to leave out")
     if seeds < 1 or (resume and out is None):
         raise PolicyError(f"seeds: got {seeds}; allowed: 1 or more" if seeds < 1 else "resume needs the folder out")
-    chosen_config = config or study_config(loaded)
+    chosen_config = config or study_config(loaded, taught=True)
     chosen_config = configure(chosen_config, steps=steps, curriculum=curriculum, imitate=imitate)
     selectors = list(families if held_out is None else held_out)
     trainings = {ALL: (loaded, profile), NONE: (loaded, "clean")}

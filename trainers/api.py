@@ -86,15 +86,21 @@ class Task:
         return make_core(self.scenario, lanes, profile=self.profile, intensity=self.intensity, split=self.split)
 
 
-def study_config(scenario: Scenario) -> PPOConfig:
+def study_config(scenario: Scenario, *, taught: bool) -> PPOConfig:
     """Hyper-parameters of a study of trainings that is given none.
 
-    In a workflow PPO alone settles for handing over, and trainings that all do the same say nothing of faults. So there
-    they begin with what a rule does that knows of no fault in particular, and then explore for long.
+    In a workflow PPO by itself settles for handing over, and trainings that all do the same say nothing of faults.
+
+    Args:
+        scenario: what is trained on.
+        taught: in a workflow, begin with what a rule does that knows of no fault in particular, which makes trainings
+            alike; else explore for long, which finds what nobody taught.
     """
     if not isinstance(scenario, WorkflowScenario):
         return PPOConfig()
-    return PPOConfig(imitate="always-verify", imitate_weight="0", entropy=0.05, entropy_end=0.0)
+    if taught:
+        return PPOConfig(imitate="always-verify", imitate_weight="0", entropy=0.05, entropy_end=0.0)
+    return PPOConfig(entropy=0.3, entropy_end=0.02)
 
 
 def configure(

@@ -17,18 +17,25 @@ from ..envs.lanes import F64, I64, Bools
 from ..envs.router_core import RouterCore
 from ..envs.router_state import Kind
 from ..envs.streams import U64, pick, stream_id, stream_ids, uniform
-from ..errors import ScenarioError
+from ..errors import PolicyError, ScenarioError
 from ..rewards.components import ACCURACY, COST_USD, LATENCY_S
+from ..scenarios.columns import Column
 from ..scenarios.schema import RouterScenario
 from ..scenarios.tables import RecordedTable
 from ..scenarios.tasks import Outcomes, TaskSource
+from .belief import TaskBelief
+from .policy import HIDDEN, Policy, initial_weights
+
+_BEND = 0.25  # small enough that tanh keeps the finest differences of the index apart
+_SHARPNESS = 20.0  # a call with 25 % more for its price is taken 7 times as often
 
 
 class AttemptCore(RouterCore):
     """Lanes of a router in which every launch is played to its verdict within one step.
 
-    Observations are those of :class:`~brownout.envs.router_core.RouterCore`; of its actions only launches and
-    ``abstain`` are ever allowed.
+    Of the router's actions only launches and ``abstain`` are ever allowed. Observations are the router's own or, with a
+    belief, what is sufficient: the task's features, the calls made, the price of a USD, and what the belief makes of
+    the failed calls.
 
     Args:
         scenario: a scenario with a perfect, free and instant judge.
@@ -36,6 +43,8 @@ class AttemptCore(RouterCore):
         source: where tasks come from; None takes the scenario's own.
         stake: USD at which a reward counts half in training: rewards are divided by ``1 + per_usd * stake``, which
             moves no optimum and keeps episodes with a high price of money from drowning all others.
+        belief: what the tasks are taken to be, for the columns ``belief.*``; the features of the source must be
+            flags of its classes. None shows the router's observations instead.
         options: ``profile``, ``intensity``, ``split``, ``max_episode_steps``.
 
     Raises:
@@ -49,10 +58,17 @@ class AttemptCore(RouterCore):
         *,
         source: TaskSource | None = None,
         stake: float = 0.0,
+        belief: TaskBelief | None = None,
         **options: Any,
     ) -> None:
-        self._given, self._stake = source, stake
+        self._given, self._stake, self._belief = source, stake, belief
         super().__init__(scenario, num_lanes, **options)
+        self._told = np.zeros((self.num_lanes, 2, self.num_configs))
+        if belief is not None:
+            names = [column.name for column in self.observation_columns]
+            kept = [*(f"{name}.launched" for name in self.config_names), "log_per_usd"]
+            self._kept = np.array([*range(len(self.source.columns)), *(names.index(name) for name in kept)])
+            self.observation_columns = (*(self.observation_columns[i] for i in self._kept), *belief.columns)
         judge = self.spec.judge
         rates = None if judge is None else (judge.true_positive, judge.false_positive)
         free = judge is not None and judge.cost_usd.table().high == judge.latency_s.table().high == 0.0
@@ -83,7 +99,27 @@ class AttemptCore(RouterCore):
             self._stop(rows, Kind.ABSTAIN)
         np.subtract(self.spend, spend, out=self.components[:, COST_USD])
         np.subtract(self.clock, clock, out=self.components[:, LATENCY_S])
+        if self._belief is not None:
+            # a call that succeeded ends the episode, so every call that is looked at later has failed
+            rows = np.flatnonzero((kind == Kind.LAUNCH) & ~self.terminated)
+            k = actions.take(rows)
+            cost, latency = self.components[rows, COST_USD], self.components[rows, LATENCY_S]
+            self._told[rows, :, k] += self._belief.scores(k, cost, latency)
         self._allowed = self._legal(None)
+
+    def _begin(self, lanes: I64, keys: U64) -> None:
+        super()._begin(lanes, keys)
+        self._told[lanes] = 0.0
+
+    def observe(self, lanes: I64 | None = None) -> NDArray[np.float32]:
+        """Return the observation of ``lanes``; see ``observation_columns``."""
+        rows = super().observe(lanes)
+        if self._belief is None:
+            return rows
+        at = self.all_lanes if lanes is None else lanes
+        classes, failed = self.source.features[at], self.usage(at)
+        seen = self._belief.observe(classes, failed, self._told[at], self.preferences["per_usd"][at])
+        return np.concatenate([rows[:, self._kept], seen], axis=1)
 
     def _legal(self, lanes: I64 | None) -> Bools:
         legal = super()._legal(lanes)
@@ -95,6 +131,35 @@ class AttemptCore(RouterCore):
         super().advance(actions, frozen)
         if self._stake:
             self.reward /= 1.0 + self._stake * self.preferences["per_usd"]
+
+
+def index_policy(columns: Sequence[Column], actions: int, hidden: Sequence[int] = HIDDEN, seed: int = 0) -> Policy:
+    """A net that follows the greedy index given all that is known, exactly: where training may begin.
+
+    The index is the plan ``greedy`` with context (:func:`~brownout.envs.sequential.greedy_plan`): the call whose
+    success is cheapest, as long as it pays by itself. It is the order of the columns ``worth`` and their signs, and
+    ``tanh`` keeps both.
+
+    Args:
+        columns: observation columns of an :class:`AttemptCore` with a belief.
+        actions: number of its actions, the last of which gives up.
+        hidden: widths of the hidden layers, each at least the number of configurations.
+        seed: of all weights that training is left with.
+
+    Raises:
+        PolicyError: if a layer is too narrow.
+    """
+    worth = [i for i, c in enumerate(columns) if c.name.startswith("belief.") and c.name.endswith(".worth")]
+    size = len(worth)
+    if min(hidden) < size:
+        raise PolicyError(f"hidden: got {list(hidden)}; allowed: {size} and more in each layer, one per configuration")
+    weights, last = initial_weights(len(columns), actions, hidden, seed), len(hidden)
+    for layer in range(last):
+        weights[f"policy.{layer}.weight"][:, :size] = 0.0
+        weights[f"policy.{layer}.weight"][worth if layer == 0 else np.arange(size), np.arange(size)] = _BEND
+    weights[f"policy.{last}.weight"][:] = 0.0
+    weights[f"policy.{last}.weight"][np.arange(size), np.arange(size)] = _SHARPNESS / _BEND**last
+    return Policy(weights)
 
 
 class MixedSource:

@@ -29,8 +29,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 _FOLDS = stream_id("crossval.folds")
 _BOOTSTRAP = stream_id("crossval.bootstrap")
-TRAINED: Final = "trained"
-METHODS: Final = (*PLANNERS, TRAINED)
+FITTED: Final = ("belief", "trained")
+METHODS: Final = (*PLANNERS, *FITTED)
 Progress = Callable[[int, int], None]
 
 
@@ -64,8 +64,8 @@ class Crossval:
         success: its mean success.
         portfolios: how often each configuration was kept, over folds and seeds.
         fits: number of folds times seeds.
-        foresight: of the simulators of the method ``trained``: log-likelihood of recorded successes on held-out
-            queries after a wrong answer, without and with its cost and time, and the difference; see
+        foresight: of the simulators of the methods ``belief`` and ``trained``: log-likelihood of recorded successes on
+            held-out queries after a wrong answer, without and with its cost and time, and the difference; see
             :mod:`~brownout.trainers.foresight`.
     """
 
@@ -129,14 +129,18 @@ def run_fold(
     cost: dict[str, F64] = {}
     success: dict[str, F64] = {}
     seen = None
-    for name in methods:
-        if name == TRAINED:
-            from .crossval_trained import score_trained
+    going_by_simulators = [name for name in methods if name in FITTED]
+    if going_by_simulators:
+        from .crossval_trained import score_fitted
 
-            cost[name], success[name], seen = score_trained(
-                table, [usable[j] for j in choice.members], train, test, fit.choose(choice.members), prizes,
-                repeats=repeats, options=trained, seed=seed,
-            )  # fmt: skip
+        found, seen = score_fitted(
+            table, [usable[j] for j in choice.members], train, test, fit.choose(choice.members), prizes,
+            methods=going_by_simulators, repeats=repeats, options=trained, seed=seed,
+        )  # fmt: skip
+        for name, scores in found.items():
+            cost[name], success[name] = scores
+    for name in methods:
+        if name in FITTED:
             continue
         # a single configuration is chosen among all of them; the plans use the portfolio
         members = range(len(usable)) if name == "static" else choice.members
@@ -174,7 +178,7 @@ def crossval(
         methods: what to score, of :data:`METHODS`; the last one is compared with each of the others.
         prizes: values of a success to plan for, USD.
         draws: bootstrap draws over queries.
-        trained: how the method ``trained`` is fitted; default: :class:`TrainedOptions` as it is.
+        trained: how the methods ``belief`` and ``trained`` are fitted; default: :class:`TrainedOptions` as it is.
         map_folds: runs the folds, e.g. on Ray; default: one after the other.
         progress: called with the number of finished folds and of all.
 
@@ -190,7 +194,8 @@ def crossval(
         raise TableError(f"methods: got {unknown[0]!r}; allowed: {', '.join(METHODS)}")
     if not methods or len(set(methods)) < len(methods):
         raise TableError(f"methods: got {list(methods)}; allowed: one or more of {', '.join(METHODS)}, each once")
-    if TRAINED in methods:
+    by_simulators = not set(FITTED).isdisjoint(methods)
+    if by_simulators:
         from .crossval_trained import labels_of
 
         labels_of(table, trained.class_column if trained is not None else None)  # a wrong name shows at once
@@ -229,7 +234,7 @@ def crossval(
     chosen = {table.configs[k]: int(n) for k, n in enumerate(kept) if n}
     ranked = dict(sorted(chosen.items(), key=lambda item: -item[1]))
     seen = None
-    if TRAINED in methods:
+    if by_simulators:
         sums, times = np.zeros((count, 2)), np.zeros(count)
         for part in parts:
             assert part.foresight is not None

@@ -1,15 +1,16 @@
-"""The trained method of the cross-validation: a policy from a simulator fitted to the training queries.
+"""The methods of the cross-validation that go by a simulator fitted to the training queries.
 
 Training straight on a hundred queries learns them by heart. Here the training queries only set the numbers of a
-simulator (:func:`~brownout.scenarios.calibration.calibrate`); the policy sees tasks that never were, with the
-price of money drawn anew for each, and is then asked about recorded queries that neither it nor the simulator
-has seen.
+simulator (:func:`~brownout.scenarios.calibration.calibrate`), and with them what failed calls say of a task
+(:class:`~brownout.trainers.belief.TaskBelief`). The method ``belief`` follows the greedy index under that belief. The
+method ``trained`` goes on from there by PPO: the policy sees tasks that never were, with the price of money drawn anew
+for each. Both are then asked about recorded queries that neither they nor the simulator have seen.
 """
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -26,7 +27,8 @@ from ..scenarios.runs import safe_name
 from ..scenarios.schema import FAILED_STATUSES, RouterScenario
 from ..scenarios.tables import RecordedTable
 from ..scenarios.tasks import ModelTaskSource
-from .attempts import AttemptCore, MixedSource, ReplaySource, play_out
+from .attempts import AttemptCore, MixedSource, ReplaySource, index_policy, play_out
+from .belief import RecordedTask, TaskBelief
 from .foresight import foresight
 from .policy import Policy
 from .portfolio import best_single, greedy_plans
@@ -37,6 +39,8 @@ F64 = NDArray[np.float64]
 I64 = NDArray[np.int64]
 _RESAMPLE = stream_id("crossval.resample")
 _LANES = 16_384
+_JUDGED = 8_192  # simulated tasks on which a policy in training is compared with the one before
+_JUDGED_SEED = 1_000_003
 # the recorded failures are the task's doing as much as the provider's: wrong answers that show
 _SHOWN = {word: {"answer": word} for word in FAILED_STATUSES}
 
@@ -53,7 +57,7 @@ class TrainedOptions:
             class. Classes have their own difficulty, skills and price level, shrunk to the common ones.
     """
 
-    steps: int = 1_500_000
+    steps: int = 500_000
     simulators: int = 3
     draws: int = 32
     class_column: str | None = None
@@ -141,27 +145,43 @@ def price_range(fit: Attempts, prizes: Sequence[float]) -> tuple[float, float]:
 
 
 @dataclass(frozen=True, eq=False)
-class Trained:
-    """A policy with the simulator it was trained in.
+class Fitted:
+    """A policy with the simulators it belongs to.
 
     Args:
         policy: the policy.
         calibration: the fit to the training queries.
-        scenario: what was trained on.
-        known: a task source of it.
+        scenarios: what was trained on, the first from this fit, the others from fits to resampled queries.
+        known: a task source of the first.
+        simulated: what failed calls say of a simulated task.
+        belief: what they say of a recorded one: the training queries have a say of their own.
         configs: indices of the configurations in the table.
         features: ``(Q, F)`` what is known of each query of the table before any call, in the simulator's columns.
     """
 
     policy: Policy
     calibration: Calibration
-    scenario: RouterScenario
+    scenarios: tuple[RouterScenario, ...]
     known: ModelTaskSource
+    simulated: TaskBelief
+    belief: TaskBelief
     configs: tuple[int, ...]
     features: NDArray[np.float32]
 
+    @property
+    def stake(self) -> float:
+        """USD at which a reward counts half in training: the geometric mean of the calls' prices."""
+        return float(np.exp(np.log(np.maximum(self.known.expected_cost, 1e-9)).mean()))
 
-def train_on(
+    def core(self, lanes: int) -> AttemptCore:
+        """Lanes whose tasks come from all simulators."""
+        source = MixedSource([ModelTaskSource(scenario) for scenario in self.scenarios])
+        return AttemptCore(
+            self.scenarios[0], lanes, source=source, stake=self.stake, belief=self.simulated, profile="clean"
+        )
+
+
+def fit_on(
     table: RecordedTable,
     configs: Sequence[int],
     train: I64,
@@ -170,9 +190,8 @@ def train_on(
     per_usd: tuple[float, float],
     options: TrainedOptions,
     seed: int,
-    config: PPOConfig | None = None,
-) -> Trained:
-    """Fit the simulators to the training queries and train a policy in them."""
+) -> Fitted:
+    """Fit the simulators to the training queries; the policy is the greedy index under their belief."""
     fits = []
     labels = labels_of(table, options.class_column)
     names = [table.configs[k] for k in configs]
@@ -181,17 +200,45 @@ def train_on(
         chosen = train if i == 0 else _resample(train, [labels[q] for q in train], seed, i)
         columns = columns_of(table, configs, chosen, labels)
         fits.append(calibrate(columns, configs=names, mapping=_SHOWN, class_column="class"))
-    scenarios = [training_scenario(fit.scenario, repeats, per_usd) for fit in fits]
-    known = ModelTaskSource(scenarios[0])
-    stake = float(np.exp(np.log(np.maximum(known.expected_cost, 1e-9)).mean()))
+    scenarios = tuple(training_scenario(fit.scenario, repeats, per_usd) for fit in fits)
+    known, simulated = ModelTaskSource(scenarios[0]), TaskBelief(scenarios, repeats)
+    features = _features(known, labels)
+    recorded = [_runs_of(table, configs, q, int(features[q].argmax())) for q in train.tolist()]
+    one = AttemptCore(scenarios[0], belief=simulated)
+    policy = index_policy(one.observation_columns, len(one.action_names), seed=seed)
+    belief = TaskBelief(scenarios, repeats, recorded)
+    return Fitted(policy, fits[0], scenarios, known, simulated, belief, tuple(configs), features)
 
-    def make_env(lanes: int) -> LaneVectorEnv:
-        source = MixedSource([ModelTaskSource(s) for s in scenarios])
-        return LaneVectorEnv(AttemptCore(scenarios[0], lanes, source=source, stake=stake, profile="clean"))
 
-    chosen_config = config or PPOConfig(steps=options.steps, seed=seed, rollout_steps=16, lanes=1024)
-    result = train_loop(make_env, chosen_config)
-    return Trained(result.policy, fits[0], scenarios[0], known, tuple(configs), _features(known, labels))
+def _runs_of(table: RecordedTable, configs: Sequence[int], query: int, group: int) -> RecordedTask:
+    """All runs of some configurations on one query."""
+    there = np.arange(table.success.shape[2]) < table.n_samples[query, configs][:, None]
+    config, sample = np.nonzero(there)
+    cell = query, np.asarray(configs)[config], sample
+    return RecordedTask(group, config, table.success[cell] >= 0.5, table.cost_usd[cell], table.latency_s[cell])
+
+
+def train_in(fitted: Fitted, *, steps: int, seed: int, config: PPOConfig | None = None) -> Fitted:
+    """Train on from a policy in its simulators; it stays as it is unless training does better on fresh tasks."""
+    core = fitted.core(_JUDGED)
+
+    def utility(policy: Policy) -> float:
+        core.seed(core.all_lanes, _JUDGED_SEED + core.all_lanes)
+        core.begin(core.all_lanes, 0)
+        per_usd = core.preferences["per_usd"].copy()
+        won, paid, _ = play_out(core, policy, per_usd)
+        return float(((won - per_usd * paid) / (1.0 + fitted.stake * per_usd)).mean())
+
+    # small steps and no bonus for entropy: the start is good, and all columns are of the order of 1 as they are
+    chosen = config or PPOConfig(
+        steps=steps, seed=seed, rollout_steps=16, lanes=1024, learning_rate=2e-4, entropy=0.0, normalise=False
+    )
+    result = train_loop(
+        lambda lanes: LaneVectorEnv(fitted.core(lanes)), chosen, initial=fitted.policy, evaluate_fn=utility,
+        evaluate_every=10,
+    )  # fmt: skip
+    better = result.best_score is not None and result.best_score > utility(fitted.policy)
+    return replace(fitted, policy=result.policy) if better else fitted
 
 
 def _resample(queries: I64, labels: Sequence[str], seed: int, number: int) -> I64:
@@ -216,7 +263,7 @@ def _features(known: ModelTaskSource, labels: Sequence[str]) -> NDArray[np.float
 
 
 def replay(
-    trained: Trained, table: RecordedTable, queries: I64, prizes: Sequence[float], *, repeats: int, draws: int
+    fitted: Fitted, table: RecordedTable, queries: I64, prizes: Sequence[float], *, repeats: int, draws: int
 ) -> tuple[F64, F64]:
     """Let a policy answer recorded queries.
 
@@ -224,27 +271,26 @@ def replay(
         ``(P, Q)`` expected cost in USD and chance of success, over ``draws`` orders of the recorded samples, which
         are the same for every prize.
     """
-    sampled = trained.scenario.preferences["per_usd"]
-    assert isinstance(sampled, tuple)
     shape = (len(queries), draws)
     at_once = max(1, _LANES // (len(queries) * draws))
     cost, success = np.zeros((len(prizes), len(queries))), np.zeros((len(prizes), len(queries)))
     for first in range(0, len(prizes), at_once):
         chunk = np.asarray(prizes[first : first + at_once])
         query = np.tile(np.repeat(queries, draws), len(chunk))
-        source = ReplaySource(trained.known, table, trained.configs, query, trained.features[query], repeats)
-        core = AttemptCore(trained.scenario, len(query), source=source, profile="clean", split="eval")
+        source = ReplaySource(fitted.known, table, fitted.configs, query, fitted.features[query], repeats)
+        core = AttemptCore(
+            fitted.scenarios[0], len(query), source=source, belief=fitted.belief, profile="clean", split="eval"
+        )
         core.seed(core.all_lanes, np.tile(np.arange(len(queries) * draws), len(chunk)))
         core.begin(core.all_lanes, 0)
-        per_usd = np.clip(1.0 / np.repeat(chunk, len(queries) * draws), *sampled)
-        won, paid, _ = play_out(core, trained.policy, per_usd)
+        won, paid, _ = play_out(core, fitted.policy, 1.0 / np.repeat(chunk, len(queries) * draws))
         part = slice(first, first + len(chunk))
         cost[part] = paid.reshape(len(chunk), *shape).mean(axis=2)
         success[part] = won.reshape(len(chunk), *shape).mean(axis=2)
     return cost, success
 
 
-def score_trained(
+def score_fitted(
     table: RecordedTable,
     configs: Sequence[int],
     train: I64,
@@ -252,11 +298,12 @@ def score_trained(
     fit: Attempts,
     prizes: Sequence[float],
     *,
+    methods: Sequence[str],
     repeats: int,
     options: TrainedOptions | None,
     seed: int,
-) -> tuple[F64, F64, F64]:
-    """Train on some queries and score on others: ``(P, Q)`` expected cost and success, ``(Q, 2)`` foresight.
+) -> tuple[dict[str, tuple[F64, F64]], F64]:
+    """Fit to some queries and score on others: ``(P, Q)`` expected cost and success per method, ``(Q, 2)`` foresight.
 
     Args:
         table: recorded runs.
@@ -265,12 +312,16 @@ def score_trained(
         test: queries to score on.
         fit: the training queries' runs of the portfolio, which set the range of prices trained on.
         prizes: values of a success in USD.
+        methods: ``belief``, ``trained``, or both; they share the simulators.
         repeats: calls of one configuration at most.
         options: how to fit; None takes the defaults.
-        seed: of the training.
+        seed: of the resampled queries and of the training.
     """
     chosen = options or TrainedOptions()
     per_usd = price_range(fit, prizes)
-    trained = train_on(table, configs, train, repeats=repeats, per_usd=per_usd, options=chosen, seed=seed)
-    cost, success = replay(trained, table, test, prizes, repeats=repeats, draws=chosen.draws)
-    return cost, success, foresight(trained.scenario, table, configs, test)
+    fitted = fit_on(table, configs, train, repeats=repeats, per_usd=per_usd, options=chosen, seed=seed)
+    found = {}
+    for name in methods:
+        one = fitted if name == "belief" else train_in(fitted, steps=chosen.steps, seed=seed)
+        found[name] = replay(one, table, test, prizes, repeats=repeats, draws=chosen.draws)
+    return found, foresight(fitted.scenarios[0], table, configs, test)

@@ -126,7 +126,7 @@ def drift_study(
             raise PolicyError(f"{name}: got {value}; allowed: {least} or more")
     loaded = load_scenario(scenario)
     n = episodes_per_week
-    chosen_config = config or study_config(loaded)
+    chosen_config = config or study_config(loaded, taught=False)
     base = configure(chosen_config, steps=steps, seed=seed, curriculum=curriculum, imitate=imitate)
     again = replace(base, steps=retrain_steps, imitate="")  # its predecessor is all the teacher it needs
     say = progress or (lambda text: None)

@@ -22,11 +22,10 @@ FACES = ("http", "mcp")
 @cache
 def _service() -> LocalService:
     from ..envs.serve import LocalService, Service
-    from ..envs.serve_settings import ServeSettings
 
     with ExitStack() as stack:
         folder = stack.enter_context(tempfile.TemporaryDirectory(prefix="brownout-stress-"))
-        local = LocalService(Service(folder, ServeSettings(idle_s=1e9)))  # the run has time limits of its own
+        local = LocalService(Service(folder))
         stack.enter_context(local)
         atexit.register(stack.pop_all().close)
     return local

@@ -23,6 +23,8 @@ from .stress_rows import EpisodeRow
 F64 = NDArray[np.float64]
 _BOOTSTRAP: Final = stream_id("stress.bootstrap")
 _DRAWS: Final = 1000
+_FEWEST_DRAWS: Final = 200
+_CELLS: Final = 5_000_000  # of the table of resampled episodes: a large run takes fewer draws, not all the memory
 
 
 @dataclass(frozen=True)
@@ -211,7 +213,7 @@ def _quantile(sample: Sample, metric: Metric, q: float, repeats: int) -> Estimat
     values = sample.grid(metric, sample.full(repeats))
     if not len(values):
         return statistics.quantile([], q)
-    draws = np.quantile(values[_resampled(len(values))].reshape(_DRAWS, -1), q, axis=1)
+    draws = _resampled_quantiles(values, _resampled(len(values)), q)
     return statistics.bootstrap_estimate(float(np.quantile(values, q)), draws, values.size)
 
 
@@ -222,14 +224,19 @@ def _quantile_difference(a: F64, b: F64, q: float) -> Difference:
     if n < 2:
         return Difference(nan, nan, nan, n, nan, nan)
     rows = _resampled(n)
-    draws = np.quantile(a[rows].reshape(_DRAWS, -1), q, axis=1) - np.quantile(b[rows].reshape(_DRAWS, -1), q, axis=1)
+    draws = _resampled_quantiles(a, rows, q) - _resampled_quantiles(b, rows, q)
     known = np.isfinite(statistics.quantile(a[:, 0], q).high)  # too few episodes for this quantile: no interval
     value = float(np.quantile(a, q) - np.quantile(b, q))
     found = statistics.bootstrap_estimate(value, draws if known else [], n)
     return Difference(found.value, found.low, found.high, n, nan, nan)
 
 
+def _resampled_quantiles(values: F64, rows: NDArray[np.int64], q: float) -> F64:
+    return np.quantile(values[rows].reshape(len(rows), -1), q, axis=1)
+
+
 def _resampled(n: int) -> NDArray[np.int64]:
     """``(draws, n)`` episodes, drawn with replacement."""
+    draws = max(_FEWEST_DRAWS, min(_DRAWS, _CELLS // n))
     keys = np.arange(n, dtype=np.uint64)
-    return pick(uniform(keys[None, :], _BOOTSTRAP, np.arange(_DRAWS)[:, None]), n)
+    return pick(uniform(keys[None, :], _BOOTSTRAP, np.arange(draws)[:, None]), n)

@@ -165,7 +165,7 @@ class Pool:
             process = subprocess.Popen(
                 [sys.executable, "-m", f"{__package__}.stress_worker", str(there.fileno())],
                 stdin=subprocess.DEVNULL, stdout=log, stderr=log, pass_fds=[there.fileno()],
-                env=os.environ | worker_env(), start_new_session=True,
+                env=_environment(), start_new_session=True,
             )  # fmt: skip
         there.close()
         worker = _Worker(process, here, time.monotonic())
@@ -249,3 +249,9 @@ class Pool:
             if lines:
                 return f"the last line of {self._log} is: {lines[-1]}"
         return f"{self._log} says nothing"
+
+
+def _environment() -> dict[str, str]:
+    """The user's own, with one thread per process unless it says otherwise, and with this package on the path."""
+    ours = worker_env()
+    return ours | os.environ | {name: value for name, value in ours.items() if name == "PYTHONPATH"}

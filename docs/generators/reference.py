@@ -24,7 +24,7 @@ def code(value: object) -> str:
 
 def plain(value: object) -> str:
     """A default as it is written in YAML."""
-    if value is None:
+    if value is None or value == "":
         return "none"
     if isinstance(value, bool):
         return code(str(value).lower())
