@@ -35,16 +35,10 @@ def gate_command(
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
 ) -> None:
     """Judge a stress run by thresholds and their intervals: exit status 0 pass, 1 fail, 2 could not decide."""
-    from .errors import GateError
-    from .trainers.gate import run_gate
-    from .trainers.gate_config import read_gate
+    from .trainers.gate import judge
     from .trainers.gate_output import append_markdown, write_junit
 
-    gate = read_gate(config)
-    judged = run or _beside(config, gate.report)
-    if judged is None:
-        raise GateError(f"{config}: report: not given; name a run folder there or on the command line")
-    result = run_gate(gate, judged, baseline or _beside(config, gate.baseline))
+    result = judge(config, run, baseline)
     if junit is not None:
         write_junit(result, junit)
     if markdown is not None:
@@ -54,10 +48,6 @@ def gate_command(
     else:
         _show(result)
     raise typer.Exit(result.exit_status)
-
-
-def _beside(config: Path, folder: str | None) -> Path | None:
-    return None if folder is None else config.parent / folder
 
 
 def _show(result: GateResult) -> None:

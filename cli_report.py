@@ -17,21 +17,59 @@ err = Console(stderr=True)
 
 @app.command()
 def report(
-    run: Annotated[Path, typer.Argument(metavar="RUN", help="Run folder of brownout train.")],
-    target: Annotated[Path | None, typer.Option("--out", help="HTML file; default: report.html in RUN.")] = None,
-    episodes: Annotated[int | None, typer.Option(min=2, help="Evaluate anew; default: as stored, else 2000.")] = None,
-    scenario: Annotated[str | None, typer.Option("--scenario", "-s", help="Its file, if RUN does not hold it.")] = None,
-    calibration: Annotated[Path | None, typer.Option(help="What brownout calibrate --json printed.")] = None,
-    pictures: Annotated[Path | None, typer.Option(metavar="DIR", help="Also write every picture as PNG.")] = None,
-    seed: Annotated[int, typer.Option(help="Seed of the episodes.")] = 0,
+    run: Annotated[Path, typer.Argument(metavar="RUN", help="Folder of brownout train, stress or shadow.")],
+    target: Annotated[
+        Path | None, typer.Option("--out", help="File, or a folder for several formats; default: into RUN.")
+    ] = None,
+    formats: Annotated[
+        str | None, typer.Option("--format", metavar="A,B,...", help="Stress, shadow: html, md, json, junit.")
+    ] = None,
+    gate: Annotated[Path | None, typer.Option(metavar="FILE", help="Stress: show what this gate says.")] = None,
+    baseline: Annotated[Path | None, typer.Option(metavar="RUN", help="Stress: what the gate compares with.")] = None,
+    beside: Annotated[
+        list[Path] | None, typer.Option(metavar="RUN", help="Stress: show another run beside it. Repeatable.")
+    ] = None,
+    episodes: Annotated[
+        int | None, typer.Option(min=2, help="Training: evaluate anew; default: as stored, else 2000.")
+    ] = None,
+    scenario: Annotated[
+        str | None, typer.Option("--scenario", "-s", help="Training: its file, if RUN does not hold it.")
+    ] = None,
+    calibration: Annotated[Path | None, typer.Option(help="Training: what brownout calibrate --json printed.")] = None,
+    pictures: Annotated[
+        Path | None, typer.Option(metavar="DIR", help="Training: also write every picture as PNG.")
+    ] = None,
+    seed: Annotated[int | None, typer.Option(help="Training: seed of the episodes; default 0.")] = None,
 ) -> None:
-    """Write one self-contained HTML page about a training: figures, pictures, told episodes, how to repeat it."""
+    """Write a report about a training, a stress run or a comparison: one self-contained HTML page.
+
+    Stress runs and comparisons also as Markdown, JSON and JUnit XML.
+    """
+    from .errors import StressError
+    from .trainers.run_reports import kind_of, write_run_reports
+
+    of_training = {"--episodes": episodes, "--scenario": scenario, "--calibration": calibration,
+                   "--pictures": pictures, "--seed": seed}  # fmt: skip
+    of_stress = {"--format": formats, "--gate": gate, "--baseline": baseline, "--beside": beside}
+    kind = kind_of(run)
+    for option, value in (of_stress if kind == "training" else of_training).items():
+        if value is not None:
+            raise StressError(f"{option}: not for the report of a {kind}, which {str(run)!r} is")
+    if kind != "training":
+        wanted = [part.strip() for part in formats.split(",")] if formats else []
+        with err.status("writing"):
+            paths = write_run_reports(
+                run, target, formats=wanted, gate=gate, baseline=baseline, beside=beside or ()
+            )  # fmt: skip
+        for path in paths:
+            out.print(f"wrote {path}", highlight=False, soft_wrap=True, markup=False)
+        return
     from .trainers.report import write_report
 
     with err.status("reading") as status:
         path = write_report(
-            run, target, episodes=episodes, scenario=scenario, calibration=calibration, pictures=pictures, seed=seed,
-            progress=lambda text: status.update(text),
+            run, target, episodes=episodes, scenario=scenario, calibration=calibration, pictures=pictures,
+            seed=seed or 0, progress=lambda text: status.update(text),
         )  # fmt: skip
     also = f" and the pictures in {pictures}" if pictures else ""
     out.print(f"wrote {path}{also}", highlight=False, soft_wrap=True, markup=False)

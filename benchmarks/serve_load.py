@@ -146,6 +146,16 @@ class Pace:
     def __init__(self) -> None:
         self.rate = 0.0
         self._next = 0.0
+        self._settled = 0.0
+
+    def set(self, rate: float) -> None:
+        """From now on; what queued up before is given two seconds to be done with."""
+        self.rate, self._settled = rate, time.perf_counter() + 2.0
+
+    @property
+    def settled(self) -> bool:
+        """Whether a request that begins now meets the load of this rate."""
+        return self.rate > 0.0 and time.perf_counter() > self._settled
 
     async def turn(self) -> None:
         """Wait for one's turn."""
@@ -195,9 +205,9 @@ class Load:
         request = next(requests)
         while True:
             await self.pace.turn()
-            began = time.perf_counter()
+            began, settled = time.perf_counter(), self.pace.settled
             answer = await client.ask(request)
-            (self.paced if self.pace.rate else self.latency).append(time.perf_counter() - began)
+            (self.paced if settled else self.latency).append(time.perf_counter() - began)
             self.done += 1
             if answer[0] == 410:
                 break
@@ -249,7 +259,7 @@ async def drive(load: Load, episodes: int, pid: int) -> dict[str, Any]:
         while True:
             memory.append((time.perf_counter() - began, resident_mb(pid)))
             if load.done > load.wanted * 0.6 and not load.pace.rate:
-                load.pace.rate = 0.5 * load.done / (time.perf_counter() - playing)
+                load.pace.set(0.5 * load.done / (time.perf_counter() - playing))
             await asyncio.sleep(1.0)
 
     control = Client(load.control)
@@ -297,6 +307,7 @@ def serve_bare() -> None:
         await answer_json(send, 200, '{"items": [], "next_cursor": null}')
 
     handle = bind("127.0.0.1", 0)
+    handle.listen(4096)  # who reads the address may connect
     print(json.dumps({"agents": url_of(handle)}), flush=True)
     asyncio.run(make_listener(app, ServeSettings()).serve(sockets=[handle]))
 
@@ -326,7 +337,8 @@ def main() -> int:
         with process(command) as (server, told):
             load = Load(told, options.requests)
             figures = asyncio.run(drive(load, options.episodes, server.pid))
-        rows = [json.loads(line) for line in (Path(folder) / "episodes.jsonl").read_text().splitlines()[1:]]
+        with (Path(folder) / "episodes.jsonl").open() as record:
+            rows = [json.loads(line) for line in record if not line.startswith('{"kind":"event"')]
         figures["record_mb"] = os.path.getsize(Path(folder) / "episodes.jsonl") / 2**20
     with process([sys.executable, __file__, "--bare"]) as (_, told):
         plain = asyncio.run(

@@ -7,7 +7,7 @@
 
 A generated part stands between ``<!-- NAME:start -->`` and ``<!-- NAME:end -->``. Tables come from
 ``generators/reference.py`` and ``generators/workflow_reference.py``; measured figures and pictures from
-``generators/figures.py`` and ``generators/agents.py``.
+``generators/figures.py``, ``generators/agents.py`` and ``generators/report_picture.py``.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from generators import agents, figures, reference, workflow_reference
+from generators import agents, figures, reference, report_picture, workflow_reference
 
 ROOT = Path(__file__).resolve().parents[1]
 Blocks = Mapping[str, Callable[[], str]]
@@ -109,6 +109,7 @@ def main(arguments: list[str] | None = None) -> int:
     if not options.tables:
         figures.measure(fresh=not options.redraw)
         changed += refresh(MEASURED, write=True)
+        report_picture.draw()
     for page in dict.fromkeys(changed):
         print(f"wrote {page}")
     return 0

@@ -25,6 +25,7 @@ from .tool_core import ToolCore
 from .tool_result import EpisodeResult
 from .tool_server import ToolServer
 from .tool_session import Exchange, ToolSession
+from .tool_truth import end_state
 from .tool_values import plain
 from .workflow_state import OUTCOMES, Kind
 
@@ -185,6 +186,10 @@ class ToolEpisode:
             digest=self._exchange.digest,
             timeline=tuple(self._timeline(injections)),
         )  # fmt: skip
+
+    def end_state(self) -> list[dict[str, Any]]:
+        """Return what stands on the servers beside what should; see :func:`brownout.envs.tool_truth.end_state`."""
+        return end_state(self._core)
 
     @classmethod
     def replay(cls, header: Mapping[str, Any], events: Iterable[Mapping[str, Any]]) -> ToolEpisode:

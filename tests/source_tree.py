@@ -22,7 +22,7 @@ NEEDS_EXTRA: dict[str, str] = dict.fromkeys(
         "brownout.envs.serve_listener",
     ),
     "serve",
-)
+) | {"brownout.pytest_plugin": "pytest"}
 
 # Modules that may import a heavy library at their top: path -> libraries.
 HEAVY_ALLOWED: dict[str, set[str]] = {"envs/mcp_face.py": {"mcp"}, "envs/serve_listener.py": {"uvicorn"}}

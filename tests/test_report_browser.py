@@ -1,4 +1,4 @@
-"""The report in a real browser: nothing fetched, nothing cut off, everything legible, in both themes and on a phone.
+"""The reports in a real browser: nothing fetched, nothing cut off, everything legible, in both themes and on a phone.
 
 Needs Chromium with its driver, and selenium; without them the tests are skipped and say so.
 """
@@ -6,120 +6,61 @@ Needs Chromium with its driver, and selenium; without them the tests are skipped
 from __future__ import annotations
 
 import json
-import shutil
-from collections.abc import Iterator
+import re
 from pathlib import Path
 from typing import Any
 
 import pytest
 
 from brownout.trainers.report import write_report
-from report_support import train_tiny
+from brownout.trainers.run_reports import write_run_reports
+from brownout.trainers.shadow import shadow
+from browser_support import MARKS, SCREENS, driver, look, requests
+from report_support import AGENTS, stress_tiny, train_tiny
 
-BROWSER = shutil.which("chromium") or shutil.which("chromium-browser") or shutil.which("google-chrome")
-DRIVER = shutil.which("chromedriver")
+__all__ = ["driver"]  # the fixture
+pytestmark = MARKS
+NASTY = "<img src=x.png onerror=\"document.title='mine'\"><script>document.title='mine'"
+PAGES = {"training": ("desk", "phone"), "stress": ("desk", "small"), "shadow": ("desk", "small")}
+FIGURES = {"training": 8, "stress": 3, "shadow": 2}
 
-pytestmark = [
-    pytest.mark.skipif(BROWSER is None or DRIVER is None, reason="no Chromium with chromedriver on this machine"),
-    pytest.mark.xdist_group("browser"),
-    pytest.mark.filterwarnings("ignore::ResourceWarning"),
-]
 
-SCREENS = {"desk": (1280, 900, False), "phone": (390, 844, True)}
-CONTRAST = 4.5
-
-# Contrast as WCAG 2.1 defines it, of every piece of text against the nearest background that is not transparent.
-AUDIT = """
-const canvas = document.createElement('canvas').getContext('2d', {willReadFrequently: true});
-function rgb(text) {
-  canvas.clearRect(0, 0, 1, 1); canvas.fillStyle = text; canvas.fillRect(0, 0, 1, 1);
-  return Array.from(canvas.getImageData(0, 0, 1, 1).data);
-}
-function luminance(c) {
-  const [r, g, b] = c.map(v => { v /= 255; return v <= 0.04045 ? v / 12.92 : ((v + 0.055) / 1.055) ** 2.4; });
-  return 0.2126 * r + 0.7152 * g + 0.0722 * b;
-}
-function background(e) {
-  for (; e; e = e.parentElement) {
-    const c = rgb(getComputedStyle(e).backgroundColor);
-    if (c[3] === 255) return c;
-  }
-  return [255, 255, 255, 255];
-}
-const low = [], sizes = [];
-const walker = document.createTreeWalker(document.body, NodeFilter.SHOW_TEXT);
-while (walker.nextNode()) {
-  const text = walker.currentNode.textContent.trim(), e = walker.currentNode.parentElement;
-  if (!text || !e.checkVisibility() || e.closest('style, title, defs')) continue;
-  const style = getComputedStyle(e), inside = e.closest('svg');
-  const front = luminance(rgb(inside ? style.fill : style.color)), back = luminance(background(e));
-  const ratio = (Math.max(front, back) + 0.05) / (Math.min(front, back) + 0.05);
-  if (ratio < arguments[0]) low.push([text.slice(0, 40), ratio]);
-  const scale = inside ? inside.getBoundingClientRect().width / inside.viewBox.baseVal.width : 1;
-  if (inside) sizes.push(parseFloat(style.fontSize) * scale);
-}
-const figures = Array.from(document.querySelectorAll('figure > svg')).map(svg => {
-  const box = svg.getBoundingClientRect();
-  const cut = Array.from(svg.querySelectorAll('text')).filter(t => {
-    const b = t.getBoundingClientRect();
-    return b.left < box.left - 6 || b.right > box.right + 6 || b.top < box.top - 6 || b.bottom > box.bottom + 6;
-  }).map(t => t.textContent);
-  return {name: svg.getAttribute('aria-label'), width: box.width, height: box.height, cut: cut,
-          drawn: svg.querySelectorAll('path, use').length};
-});
-return {low: low, texts: sizes.length, smallest: Math.min(...sizes), figures: figures,
-        wide: document.documentElement.scrollWidth,
-        paper: getComputedStyle(document.body).backgroundColor};
-"""
+def nasty(folder: Path) -> None:
+    """Give the run an agent whose name, cost and errors are markup, and a score that some episodes lack."""
+    path = folder / "stress.json"
+    data = json.loads(path.read_text(encoding="utf-8")) | {"agent": f"{NASTY}.py:handle", "notes": [NASTY]}
+    path.write_text(json.dumps(data), encoding="utf-8")
+    rows = folder / "episodes.jsonl"
+    text = re.sub(r'"agent_outcome":"\w+","error":null', f'"agent_outcome":"crash","error":{json.dumps(NASTY)}',
+                  rows.read_text(encoding="utf-8"))  # fmt: skip
+    rows.write_text(text, encoding="utf-8")
 
 
 @pytest.fixture(scope="module")
-def page(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = train_tiny(tmp_path_factory.mktemp("run"), "support-desk")
-    return write_report(folder, folder / "report.html", episodes=60)
-
-
-@pytest.fixture(scope="module")
-def driver(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
-    webdriver = pytest.importorskip("selenium.webdriver", reason="selenium is not installed")
-    options = webdriver.ChromeOptions()
-    options.binary_location = BROWSER
-    for flag in ("--headless", "--no-sandbox", "--disable-gpu", "--disable-background-networking", "--no-first-run",
-                 "--hide-scrollbars", f"--user-data-dir={tmp_path_factory.mktemp('browser')}"):  # fmt: skip
-        options.add_argument(flag)
-    options.set_capability("goog:loggingPrefs", {"browser": "ALL", "performance": "ALL"})
-    started = webdriver.Chrome(options=options, service=webdriver.ChromeService(DRIVER))
-    started.set_page_load_timeout(60)
-    yield started
-    started.quit()
-
-
-def look(driver: Any, page: Path, screen: str, theme: str) -> dict[str, Any]:
-    """Open the page on a screen in a theme and measure it."""
-    width, height, mobile = SCREENS[screen]
-    driver.execute_cdp_cmd(
-        "Emulation.setDeviceMetricsOverride",
-        {"width": width, "height": height, "deviceScaleFactor": 1, "mobile": mobile},
+def pages(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    home = tmp_path_factory.mktemp("runs")
+    trained = train_tiny(home / "trained", "support-desk")
+    both = home / "shadow"
+    shadow(f"{AGENTS / 'careful.py'}:handle", f"{AGENTS / 'naive.py'}:handle", out=both, scenario="refund", episodes=6)
+    run = stress_tiny(
+        home / "stress", f"{AGENTS / 'naive.py'}:handle", episodes=10, isolate=True, intensities=(0.5, 2.0)
     )
-    driver.execute_cdp_cmd(
-        "Emulation.setEmulatedMedia", {"features": [{"name": "prefers-color-scheme", "value": theme}]}
-    )
-    for kind in ("browser", "performance"):
-        driver.get_log(kind)  # what came before is another page's
-    driver.get(page.as_uri())
-    driver.execute_script("document.querySelectorAll('details').forEach(d => d.open = true)")
-    return driver.execute_script(AUDIT, CONTRAST)
-
-
-def requests(driver: Any) -> list[str]:
-    """Every address that the page asked for."""
-    messages = [json.loads(entry["message"])["message"] for entry in driver.get_log("performance")]
-    return [m["params"]["request"]["url"] for m in messages if m["method"] == "Network.requestWillBeSent"]
+    nasty(run)
+    gate = home / "gate.yaml"
+    gate.write_text("needs: {episodes: 2}\nthresholds: [{metric: success, at_least: 0.99}, "
+                    "{metric: calls, at_most: 99}]\n", encoding="utf-8")  # fmt: skip
+    (stressed,) = write_run_reports(run, gate=gate, beside=[both / "candidate", both / "baseline"])
+    (compared,) = write_run_reports(both)
+    return {"training": write_report(trained, trained / "report.html", episodes=60), "stress": stressed,
+            "shadow": compared}  # fmt: skip
 
 
 @pytest.mark.parametrize("theme", ["light", "dark"])
-@pytest.mark.parametrize("screen", SCREENS)
-def test_in_a_browser_skipped_without_one(driver: Any, page: Path, screen: str, theme: str) -> None:
+@pytest.mark.parametrize(("kind", "screen"), [(kind, screen) for kind, screens in PAGES.items() for screen in screens])
+def test_in_a_browser_skipped_without_one(
+    driver: Any, pages: dict[str, Path], kind: str, screen: str, theme: str
+) -> None:
+    page = pages[kind]
     seen = look(driver, page, screen, theme)
     asked = requests(driver)
     assert page.as_uri() in asked  # the log works
@@ -127,9 +68,9 @@ def test_in_a_browser_skipped_without_one(driver: Any, page: Path, screen: str, 
     assert [entry for entry in driver.get_log("browser") if entry["level"] in ("SEVERE", "WARNING")] == []
     assert seen["wide"] <= SCREENS[screen][0], "the page is wider than the screen"
     assert seen["low"] == []
-    assert seen["texts"] > 50
+    assert seen["texts"] > 20
     assert seen["smallest"] >= 8.0  # pixels, of letters in pictures
-    assert len(seen["figures"]) >= 8
+    assert len(seen["figures"]) >= FIGURES[kind]
     for figure in seen["figures"]:
         assert figure["width"] > 250, figure
         assert figure["height"] > 60, figure
@@ -137,8 +78,47 @@ def test_in_a_browser_skipped_without_one(driver: Any, page: Path, screen: str, 
         assert figure["cut"] == [], figure
 
 
-def test_the_themes_differ_in_a_browser_skipped_without_one(driver: Any, page: Path) -> None:
-    papers = [look(driver, page, "desk", theme)["paper"] for theme in ("light", "dark")]
+def test_names_stay_text_in_a_browser_skipped_without_one(driver: Any, pages: dict[str, Path]) -> None:
+    look(driver, pages["stress"], "desk", "light")
+    assert NASTY in driver.title
+    heading = driver.execute_script("return document.querySelector('h1').textContent")
+    assert NASTY in heading
+    assert driver.find_elements("css selector", "script, img, iframe, link[rel=stylesheet]") == []
+    assert NASTY in driver.execute_script("return document.querySelector('#agent').textContent")  # an error
+
+
+def test_timelines_open_in_a_browser_skipped_without_one(driver: Any, pages: dict[str, Path]) -> None:
+    driver.get(pages["stress"].as_uri())
+    stories = driver.find_elements("css selector", "details.story")
+    assert len(stories) > 1
+    lists = [story.find_element("css selector", "ol") for story in stories]
+    assert [shown.is_displayed() for shown in lists] == [True] + [False] * (len(lists) - 1)
+    driver.execute_script("arguments[0].scrollIntoView()", stories[-1])
+    stories[-1].find_element("css selector", "summary").click()
+    assert lists[-1].is_displayed()
+    text = stories[-1].text
+    assert "injected: " in text
+    assert "finish(" in text
+    assert "What stands in the end" in text
+    assert "brownout replay" in text
+
+
+def test_paper_shows_every_timeline_in_a_browser_skipped_without_one(driver: Any, pages: dict[str, Path]) -> None:
+    driver.get(pages["stress"].as_uri())
+    driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": "print"})
+    try:
+        shown = driver.execute_script(
+            "return Array.from(document.querySelectorAll('details.story ol'), "
+            "e => e.checkVisibility() && e.getBoundingClientRect().height > 0)"
+        )
+    finally:
+        driver.execute_cdp_cmd("Emulation.setEmulatedMedia", {"media": ""})
+    assert shown == [True] * len(shown)
+    assert shown
+
+
+def test_the_themes_differ_in_a_browser_skipped_without_one(driver: Any, pages: dict[str, Path]) -> None:
+    papers = [look(driver, pages["training"], "desk", theme)["paper"] for theme in ("light", "dark")]
     assert papers == ["rgb(255, 255, 255)", "rgb(20, 24, 31)"]
 
 

@@ -217,6 +217,9 @@ def test_command_line_and_gate(tmp_path: Path, capsys: pytest.CaptureFixture[str
     report = json.loads(capsys.readouterr().out)
     assert report["conditions"]["clean"]["success"]["value"] == 1.0
     assert report["outcomes"]["faulted"]["duplicate_effect"] > 0
+    assert main(["report", str(out), "--out", str(tmp_path / "page.html")]) == 0
+    assert "nothing came back: ToolTimeout" in (tmp_path / "page.html").read_text(encoding="utf-8")
+    capsys.readouterr()
     gate = tmp_path / "gate.yaml"
     gate.write_text("version: 1\nthresholds:\n  - {metric: success, of: clean, at_least: 0.8}\n", encoding="utf-8")
     assert main(["gate", str(out), "--config", str(gate)]) == 0

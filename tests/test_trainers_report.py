@@ -22,6 +22,8 @@ from brownout.trainers import report as report_module
 from brownout.trainers.artefact import write_text
 from brownout.trainers.evaluation import Evaluation, evaluate
 from brownout.trainers.goodness import Check, Goodness, Rival
+from brownout.trainers.page import page_template, render
+from brownout.trainers.picture_style import css_variables
 from brownout.trainers.report import gather, page_data, write_report
 from brownout.trainers.run_folder import RunFolder, keep_evaluation
 from brownout.trainers.statistics import Difference
@@ -119,7 +121,7 @@ def test_colours_follow_the_theme_and_ids_are_unique(report: Any, tmp_path: Path
         assert set(re.findall(r"(?:url\(|xlink:href=\")#([^)\"]+)", svg)) <= set(ids)
     assert len(ids) == len(set(ids))
     for theme in ("light", "dark"):
-        named = set(re.findall(r"--pic-(\w+):", data["variables"][theme]))
+        named = set(re.findall(r"--pic-(\w+):", css_variables(theme)))
         assert named >= {m for svg in drawn for m in re.findall(r"var\(--pic-(\w+)\)", svg)}
 
 
@@ -144,7 +146,7 @@ def test_figures_are_those_of_the_evaluation(report: Any, tmp_path: Path) -> Non
 
 
 def _rendered(data: dict[str, Any]) -> str:
-    return report_module._template().render(data)
+    return render(page_template("report.html"), data)
 
 
 def test_told_episodes_are_those_of_the_evaluation(report: Any) -> None:

@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import Any, Final, Literal
 
 from ..errors import GateError
-from .gate_config import GateConfig, Promotion, Threshold
+from .gate_config import GateConfig, Promotion, Threshold, read_gate
 from .shadow import ShadowReport, compare
 from .stress_report import Better, Figure, StressReport, read_report
 from .stress_rows import FAULTED
@@ -73,6 +73,25 @@ class GateResult:
             "verdict": self.verdict, "agent": self.agent, "scenario": self.scenario,
             "checks": [check.to_dict() for check in self.checks],
         }  # fmt: skip
+
+
+def judge(file: str | Path, run: str | Path | None = None, baseline: str | Path | None = None) -> GateResult:
+    """Judge a stress run by a gate's file, which may name run and baseline itself, from its own folder.
+
+    Args:
+        file: the gate.
+        run: run folder; None: as the file says.
+        baseline: run folder to compare with; None: as the file says, if it does.
+
+    Raises:
+        GateError: the file is not valid, or no run is named; and as :func:`run_gate`.
+    """
+    config, home = read_gate(file), Path(file).parent
+    judged = run if run is not None or config.report is None else home / config.report
+    if judged is None:
+        raise GateError(f"{file}: report: not given; name a run folder there or on the command line")
+    against = baseline if baseline is not None or config.baseline is None else home / config.baseline
+    return run_gate(config, judged, against)
 
 
 def run_gate(config: GateConfig, report: str | Path, baseline: str | Path | None = None) -> GateResult:

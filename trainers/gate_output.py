@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from pathlib import Path
-from typing import Final
-from xml.etree import ElementTree
+from typing import Final, Literal
 
 from ..errors import GateError
 from .artefact import write_text
-from .gate import GateResult
+from .figure_text import markdown
+from .gate import GateResult, Verdict
+from .junit import Case, junit_xml
 
 _MARKS: Final = {"pass": "✅ pass", "fail": "❌ fail", "undecided": "⚠️ undecided"}
 
@@ -19,31 +20,22 @@ def write_junit(result: GateResult, path: str | Path) -> None:
     Raises:
         GateError: the file cannot be written.
     """
-    counts = {verdict: sum(check.verdict == verdict for check in result.checks) for verdict in _MARKS}
-    suite = ElementTree.Element(
-        "testsuite",
-        name=f"brownout gate: {result.agent} on {result.scenario}",
-        tests=str(len(result.checks)),
-        failures=str(counts["fail"]),
-        errors=str(counts["undecided"]),
-    )
-    for check in result.checks:
-        case = ElementTree.SubElement(suite, "testcase", classname=f"gate.{result.scenario}", name=check.rule)
-        if check.verdict == "pass":
-            ElementTree.SubElement(case, "system-out").text = check.reason
-        else:
-            ElementTree.SubElement(case, "failure" if check.verdict == "fail" else "error", message=check.reason)
-    ElementTree.indent(suite)
-    text = ElementTree.tostring(suite, encoding="unicode", xml_declaration=False)
-    _write(Path(path), f'<?xml version="1.0" encoding="utf-8"?>\n{text}\n')
+    _write(Path(path), junit_xml(f"brownout gate: {result.agent} on {result.scenario}", gate_cases(result)))
+
+
+def gate_cases(result: GateResult) -> list[Case]:
+    """One test case per check: a failed one is a failure, an undecided one an error."""
+    states: dict[Verdict, Literal["pass", "fail", "error"]] = {"pass": "pass", "fail": "fail", "undecided": "error"}
+    group = f"gate.{result.scenario}"
+    return [Case(group, check.rule, states[check.verdict], check.reason) for check in result.checks]
 
 
 def markdown_of(result: GateResult) -> str:
     """Return the result as a Markdown section."""
-    lines = [f"### Gate: {result.agent} on {result.scenario}: {_MARKS[result.verdict]}", "",
+    lines = [f"### Gate: {markdown(result.agent)} on {markdown(result.scenario)}: {_MARKS[result.verdict]}", "",
              "| | rule | measured |", "| --- | --- | --- |"]  # fmt: skip
     for check in result.checks:
-        cells = [text.replace("|", "\\|") for text in (check.rule, check.reason)]
+        cells = [markdown(text) for text in (check.rule, check.reason)]
         lines.append(f"| {_MARKS[check.verdict]} | {cells[0]} | {cells[1]} |")
     return "\n".join(lines) + "\n"
 

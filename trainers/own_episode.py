@@ -104,6 +104,14 @@ class OwnEpisode:
             timeline=(*self._lines(), f"{_when(last)}  {verdict['outcome']}"),
         )
 
+    def end_state(self) -> list[dict[str, Any]]:
+        """Refused: what stands in a world of one's own, only its check can tell.
+
+        Raises:
+            EpisodeError: always.
+        """
+        raise EpisodeError("the world of tools of your own is not recorded")
+
     # ---------------------------------------------------------------- parts
 
     def _verdict(self) -> dict[str, Any]:
@@ -161,10 +169,10 @@ class OwnEpisode:
         with self._guard:
             if self._made is None or self.done:
                 return  # of a call that was still running at the end
-            failure = None if error is None else type(error).__name__
+            status = 200 if error is None else int(getattr(error, "status_code", None) or 0)  # as a service has them
             response = {
-                "status": getattr(error, "status_code", None),
-                "failure": failure,
+                "status": status,
+                "failure": None if status else type(error).__name__,
                 "text": as_text(value) if error is None else str(error),
             }
             fact = {"kind": "call", "tool": name, "arguments": asked, "response": response}
@@ -197,8 +205,8 @@ class OwnEpisode:
 
     def _lines(self) -> Iterable[str]:
         for event in self.events:
-            failure = event["response"]["failure"]
-            yield f"{_when(event)}  {event['tool']}: {'ok' if failure is None else event['response']['text'][:120]}"
+            response = event["response"]
+            yield f"{_when(event)}  {event['tool']}: {response['failure'] or response['status']}"
             for strike in event["injections"]:
                 phase = "before" if strike["before"] else "after"
                 yield f"{_when(event)}  ! {strike['effect']} at {strike['service']}, {phase} the work was done"

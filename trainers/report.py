@@ -7,7 +7,6 @@ page's light or dark theme. Needs ``pip install 'brownout[report]'``.
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -19,7 +18,6 @@ import numpy as np
 from ..envs.cores import make_core
 from ..envs.lanes import LaneCore
 from ..errors import PolicyError
-from ..extras import missing_extra
 from ..scenarios.schema import RouterScenario
 from ..scenarios.workflow_schema import WorkflowScenario
 from .artefact import write_text
@@ -27,7 +25,8 @@ from .baselines import applicable_baselines
 from .evaluation import Evaluation, evaluate, play, resolve_policy
 from .frontier import quality_hull
 from .narrate import Story, tell
-from .picture_style import css_variables, save_png, to_svg
+from .page import Picture, inline, page_template, render
+from .picture_style import save_png
 from .ppo import PPOConfig
 from .run_folder import RunFolder
 from .single_calls import single_call_points
@@ -39,23 +38,6 @@ TOLD: Final = 400  # episodes among which those to tell are found
 HERO: Final = "trained"
 # what was kept before the kind was named was a hindsight bound
 _BOUNDS = {None: "hindsight bound", "hindsight": "hindsight bound", "oracle": "oracle"}
-
-
-@dataclass(frozen=True)
-class Picture:
-    """A picture of the report.
-
-    Args:
-        name: unique; names the PNG file too.
-        figure: the matplotlib figure.
-        title: heading.
-        caption: what to see in it, one or two sentences.
-    """
-
-    name: str
-    figure: Any
-    title: str
-    caption: str
 
 
 @dataclass(frozen=True)
@@ -120,13 +102,13 @@ def write_report(
         ArtefactError, ScenarioError: the folder or a file in it cannot be used.
         MissingExtraError: without jinja2 or matplotlib.
     """
-    template = _template()
+    template = page_template(TEMPLATE)
     say = progress or (lambda text: None)
     folder = RunFolder.read(run, scenario=scenario, calibration=None if calibration is None else Path(calibration))
     report = gather(folder, episodes=episodes, seed=seed, progress=say)
     say("drawing")
     path = Path(out) if out is not None else Path(run) / "report.html"
-    text = template.render(page_data(report, path))
+    text = render(template, page_data(report, path))
     path.parent.mkdir(parents=True, exist_ok=True)
     write_text(path, text)
     if pictures is not None:
@@ -134,16 +116,6 @@ def write_report(
         for picture in (*report.pictures, *report.panels, *told):
             save_png(picture.figure, Path(pictures) / f"{picture.name}.png")
     return path
-
-
-def _template() -> Any:
-    try:
-        from jinja2 import Environment, FileSystemLoader, StrictUndefined
-    except ImportError as error:
-        raise missing_extra("report", error) from error
-    loader = FileSystemLoader(Path(__file__).parent)
-    options: Any = {"autoescape": True, "undefined": StrictUndefined, "trim_blocks": True, "lstrip_blocks": True}
-    return Environment(loader=loader, **options).get_template(TEMPLATE)
 
 
 # ---------------------------------------------------------------- measuring
@@ -301,20 +273,19 @@ def page_data(report: Report, out: Path) -> dict[str, Any]:
     return {
         "title": f"{run.scenario.name}, profile {evaluation.profile}",
         "description": " ".join(run.scenario.description.split()),
-        "variables": {theme: css_variables(theme) for theme in ("light", "dark")},
         "headline": _headline(evaluation),
         "verdict": verdict(evaluation) if len(evaluation.rows) > 1 else "",
         "facts": _facts(report),
         "measured_on": _measured_on(report),
         "headings": headings(evaluation),
         "rows": [{"hero": row is first, "cells": cells(evaluation, row)} for row in ranked],
-        "pictures": [_shown(picture) for picture in report.pictures],
+        "pictures": [inline(picture) for picture in report.pictures],
         "episodes": [
             {
                 "number": episode.number,
                 "why": episode.why,
                 "told": [
-                    {"name": name, "picture": None if picture is None else _shown(picture), "lines": story.lines,
+                    {"name": name, "picture": None if picture is None else inline(picture), "lines": story.lines,
                      "faults": _faults(story), "utility": f"{story.utility:+.4f}",
                      "outcome": story.outcome.replace("_", " ")}
                     for name, story, picture in episode.told
@@ -324,18 +295,11 @@ def page_data(report: Report, out: Path) -> dict[str, Any]:
         ],
         "drawn": any(picture is not None for episode in report.episodes for _, _, picture in episode.told),
         "workflow": isinstance(run.scenario, WorkflowScenario),
-        "panels": [_shown(picture) for picture in report.panels],
+        "panels": [inline(picture) for picture in report.panels],
         "calibration": _calibration(run),
         "warnings": list(run.warnings),
         "commands": _commands(report, out),
     }  # fmt: skip
-
-
-def _shown(picture: Picture) -> dict[str, Any]:
-    from markupsafe import Markup
-
-    svg = to_svg(picture.figure, re.sub(r"[^a-z0-9-]", "-", picture.name.lower()), picture.title)
-    return {"title": picture.title, "caption": picture.caption, "svg": Markup(svg)}
 
 
 def _headline(evaluation: Evaluation) -> list[dict[str, str]]:

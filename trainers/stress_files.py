@@ -29,6 +29,7 @@ SCENARIO_FILE: Final = "scenario.yaml"
 TOOLS_FILE: Final = "tools.json"  # instead of a scenario
 REQUESTS_FILE: Final = "requests.jsonl"
 LOG_FILE: Final = "agent.log"
+REPORT_NAMES: Final = {"html": "report.html", "md": "report.md", "json": "report.json", "junit": "junit.xml"}
 _FREE: Final = ("scenario_file", "evalset_file")  # may differ between the parts of a resumed run
 
 
@@ -110,7 +111,7 @@ def clear(folder: Path, overwrite: bool) -> None:
             f"{folder}: there is a run in it; allowed: --resume to complete it, --overwrite to replace it, or "
             "another --out"
         )
-    for name in (ROWS_FILE, REQUESTS_FILE, REPORT_FILE, CONFIG_FILE, LOG_FILE):
+    for name in (ROWS_FILE, REQUESTS_FILE, REPORT_FILE, CONFIG_FILE, LOG_FILE, *REPORT_NAMES.values()):
         (folder / name).unlink(missing_ok=True)
 
 

@@ -101,7 +101,13 @@ def open_source(
     return _of_set(read_set(path), episode, scenario)
 
 
-def _of_run(folder: Path, episode: int | None, seed: int | None, condition: str, repeat: int) -> Source:
+def stage_of(folder: Path) -> Stage:
+    """What opens the episodes of a run as they were played.
+
+    Raises:
+        StressError: version or scenario have changed; says how.
+        ArtefactError: the files are damaged.
+    """
     config = read_config(folder)
     if config.get("version") != brownout_version():
         raise StressError(
@@ -111,6 +117,11 @@ def _of_run(folder: Path, episode: int | None, seed: int | None, condition: str,
     scenario = load_kept_scenario(folder)
     if scenario.hash != config.get("scenario_hash"):
         raise StressError(f"{folder}: its scenario is {scenario.hash}; it was played on {config.get('scenario_hash')}")
+    return Stage(scenario, Limits(**config["limits"]))
+
+
+def _of_run(folder: Path, episode: int | None, seed: int | None, condition: str, repeat: int) -> Source:
+    stage = stage_of(folder)
     rows = [
         row for row in read_rows(folder)
         if (episode is None or row.episode == episode) and (seed is None or row.seed == seed)
@@ -138,7 +149,7 @@ def _of_run(folder: Path, episode: int | None, seed: int | None, condition: str,
                 row.agent_outcome,
             )
         )
-    return Source(scenario, Limits(**config["limits"]), tuple(records))
+    return Source(stage.scenario, stage.limits, tuple(records))
 
 
 def _of_set(frozen: EvaluationSet, episode: int | None, given: Scenario | None) -> Source:

@@ -13,6 +13,7 @@ from rich.panel import Panel
 from rich.table import Table
 from rich.text import Text
 
+from .figure_text import interval, number, tendency
 from .shadow import ShadowReport
 from .stress_replay import Replay
 from .stress_report import Figure, StressReport
@@ -125,7 +126,7 @@ def print_shadow(report: ShadowReport, console: Console) -> None:
         for condition in (CLEAN, FAULTED):
             least = report.smallest_detectable[condition][name]
             figure = report.differences[condition][name]
-            cells += [_styled(figure), "" if least != least else _number(least, figure.unit)]
+            cells += [_styled(figure), "" if least != least else number(least, figure.unit)]
         if _matters(name, [report.differences[c][name] for c in (CLEAN, FAULTED)]):
             table.add_row(name, *cells)
     console.print(table)
@@ -187,8 +188,8 @@ def _metrics(report: StressReport) -> Table:
             continue
         least = report.smallest_detectable.get(name, float("nan"))
         table.add_row(
-            name, _plain(clean[name]), _plain(faulted[name]), "" if gap is None else _styled(gap),
-            "" if least != least else _number(least, faulted[name].unit),
+            name, interval(clean[name]), interval(faulted[name]), "" if gap is None else _styled(gap),
+            "" if least != least else number(least, faulted[name].unit),
         )  # fmt: skip
     return table
 
@@ -220,7 +221,7 @@ def _effects(report: StressReport) -> Table:
         bad = [f"{word} {count}" for word, count in row.outcomes.items() if word != "success"][:2]
         cells = [_styled(row.alone) if row.alone is not None else ""] if alone else []
         table.add_row(
-            row.effect, str(row.struck), _plain(row.recovery), _styled(row.loss), *cells, ", ".join(bad) or "-"
+            row.effect, str(row.struck), interval(row.recovery), _styled(row.loss), *cells, ", ".join(bad) or "-"
         )  # fmt: skip
     return table
 
@@ -228,7 +229,9 @@ def _effects(report: StressReport) -> Table:
 def _curve(report: StressReport) -> Table:
     table = _table("intensity", "success", "utility", "cost", title="intensity")
     for point in report.intensity_curve:
-        table.add_row(f"{point.intensity:g}", _plain(point.success), _plain(point.utility), _plain(point.cost_usd))
+        table.add_row(
+            f"{point.intensity:g}", interval(point.success), interval(point.utility), interval(point.cost_usd)
+        )
     return table
 
 
@@ -237,27 +240,6 @@ def _matters(name: str, figures: list[Figure]) -> bool:
     return name in _ALWAYS or any(figure.value != 0.0 for figure in figures)
 
 
-def _number(value: float, unit: str, sign: str = "") -> str:
-    if value != value:
-        return "?"
-    if unit == "share":
-        return f"{100 * value:{sign}.1f} %"
-    if unit == "USD":
-        return f"${value:{sign}.4f}"
-    return f"{value:{sign}.{1 if unit in ('s', 'calls') else 3}f}"
-
-
-def _plain(figure: Figure, sign: str = "") -> str:
-    if figure.value != figure.value:
-        return "-"
-    low, high = (
-        _number(end, figure.unit, sign).removesuffix(" %").removeprefix("$") for end in (figure.low, figure.high)
-    )
-    return f"{_number(figure.value, figure.unit, sign)} [{low}, {high}]"
-
-
 def _styled(figure: Figure) -> Text:
     """A difference, red where its interval says worse and green where it says better."""
-    worse = figure.low > 0.0 if figure.better == "lower" else figure.high < 0.0
-    well = figure.high < 0.0 if figure.better == "lower" else figure.low > 0.0
-    return Text(_plain(figure, "+"), style="red" if worse else "green" if well else "")
+    return Text(interval(figure, "+"), style={"worse": "red", "better": "green"}.get(tendency(figure), ""))

@@ -86,7 +86,16 @@ def workflow_library() -> str:
     return table(("scenario", "what it is", "steps (writes)", "decisions", "profiles (faults)"), rows)
 
 
+def stress_terms() -> str:
+    """Every word of a stress report, as the report itself explains it."""
+    from brownout.trainers.stress_page import glossary
+
+    parts = (f"### {title}\n\n" + table(("word", "meaning"), rows) for title, rows in glossary())
+    return "\n\n".join(parts)
+
+
 BLOCKS: dict[str, Callable[[], str]] = {
+    "stress-terms": stress_terms,
     "workflow-actions": workflow_actions,
     "workflow-columns": workflow_columns,
     "workflow-fields": workflow_fields,
