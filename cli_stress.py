@@ -16,6 +16,7 @@ from .errors import StressError
 
 if TYPE_CHECKING:
     from .scenarios import Scenario
+    from .trainers.own_tools import OwnTools
 
 app = typer.Typer()
 out = Console()
@@ -82,6 +83,13 @@ def stress_command(
     agent: AgentArgument,
     scenario: ScenarioOption = None,
     evalset: EvalsetOption = None,
+    tools: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="Tools of your own: module:make or file.py:make.")
+    ] = None,
+    plan: Annotated[Path | None, typer.Option(metavar="FILE", help="Their faults, a YAML list.")] = None,
+    check: Annotated[
+        str | None, typer.Option(metavar="PLACE", help="How their world stands at the end: check(world, answer).")
+    ] = None,
     episodes: EpisodesOption = 200,
     repeats: RepeatsOption = 1,
     profile: ProfileOption = "production",
@@ -117,10 +125,11 @@ def stress_command(
     limits = Limits(max_calls=max_calls, max_usd=max_usd, timeout_s=timeout, loop_after=loop_after)
     with StressProgress(err) as progress, _terminable():
         report = stress(
-            agent, scenario, overrides=overrides or [], episodes=episodes, repeats=repeats, profile=profile,
-            intensity=intensity, split=split, seed=seed, isolate=isolate, intensities=_numbers(intensities),
-            evalset=evalset, limits=limits, workers=workers, time_limit_s=time_limit, cost_limit_usd=cost_limit,
-            out=folder, resume=resume, overwrite=overwrite, progress=None if quiet else progress, say=progress.say,
+            agent, _ground(scenario, tools, plan, check), overrides=overrides or [], episodes=episodes,
+            repeats=repeats, profile=profile, intensity=intensity, split=split, seed=seed, isolate=isolate,
+            intensities=_numbers(intensities), evalset=evalset, limits=limits, workers=workers,
+            time_limit_s=time_limit, cost_limit_usd=cost_limit, out=folder, resume=resume, overwrite=overwrite,
+            progress=None if quiet else progress, say=progress.say,
         )  # fmt: skip
     if as_json:
         print(report.to_json(), end="")
@@ -264,6 +273,19 @@ def replay_command(
             out.print(f"In {identical} the agent did what the recorded one did.", highlight=False)
     if differing:
         raise typer.Exit(1)
+
+
+def _ground(scenario: str | None, tools: str | None, plan: Path | None, check: str | None) -> str | OwnTools | None:
+    """What an agent is stressed on: a scenario, or tools of a team's own."""
+    if tools is None:
+        if plan is not None or check is not None:
+            raise StressError("--plan and --check belong to --tools; a scenario has its own faults and its own truth")
+        return scenario
+    if plan is None or scenario is not None:
+        raise StressError("--tools needs --plan, the file with their faults, and takes the place of --scenario")
+    from .trainers.own_tools import OwnTools
+
+    return OwnTools.of(tools, plan, check)
 
 
 def _numbers(text: str | None) -> list[float]:

@@ -38,9 +38,7 @@ Ask = Callable[[str, Mapping[str, Any]], Awaitable[Response]]
 
 def result_of(response: Response) -> types.CallToolResult:
     """A response as the result of a tool call."""
-    told: dict[str, Any] = {"status": response.status, "headers": dict(response.headers), "body": response.text}
-    if response.failure is not None:
-        told = {"status": 0, "failure": response.failure, "headers": {}, "body": ""}
+    told = response.told()
     text = types.TextContent(type="text", text=json.dumps(told, ensure_ascii=False))
     failed = response.failure is not None or not 200 <= response.status < 300
     return types.CallToolResult(content=[text], structured_content=told, is_error=failed)

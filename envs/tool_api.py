@@ -119,6 +119,12 @@ class Response:
         value = self.headers.get("Retry-After")
         return None if value is None else float(value)
 
+    def told(self) -> dict[str, Any]:
+        """Return what a model is told: status, headers and body, and the failure where nothing came back."""
+        if self.failure is not None:
+            return {"status": 0, "failure": self.failure, "headers": {}, "body": ""}
+        return {"status": self.status, "headers": dict(self.headers), "body": self.text}
+
     def to_dict(self) -> dict[str, Any]:
         """Return it as plain data."""
         return {"status": self.status, "headers": dict(self.headers), "text": self.text, "elapsed_s": self.elapsed_s,

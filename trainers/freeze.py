@@ -9,6 +9,7 @@ from pathlib import Path
 from ..errors import StressError
 from ..scenarios.schema import Scenario
 from .evaluation_set import EvaluationSet, FrozenEpisode, Recorded, expected_end, write_set
+from .own_tools import OwnTools
 from .stress_files import Requests, load_kept_scenario, read_config, read_requests
 from .stress_play import Job, Stage
 from .stress_rows import CLEAN, FAULTED, ONLY, EpisodeRow, read_rows
@@ -41,6 +42,8 @@ def freeze_run(
     folder = Path(folder)
     config = read_config(folder)
     scenario = load_kept_scenario(folder)
+    if isinstance(scenario, OwnTools):
+        raise StressError(f"{folder}: a run on tools of your own, whose world is not recorded; it cannot be frozen")
     rows = [row for row in read_rows(folder) if row.condition == condition and row.valid]
     if not rows:
         raise StressError(f"{folder}: no scored episode under {condition!r}; allowed: a condition that was played")

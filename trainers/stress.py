@@ -19,6 +19,7 @@ from ..scenarios.fault_selection import fault_groups
 from ..scenarios.loading import load_scenario
 from ..scenarios.schema import Scenario
 from .artefact import brownout_version, write_text
+from .own_tools import PROFILE, OwnTools
 from .stress_files import (
     CONFIG_FILE,
     LOG_FILE,
@@ -48,7 +49,7 @@ class StressPlan:
     """What a run plays.
 
     Args:
-        scenario: on what.
+        scenario: on what; or tools of a team's own.
         episodes: episodes 0 ... n - 1 of ``seed``.
         repeats: how often each is played in every condition.
         profile: fault profile of the faulted condition.
@@ -63,7 +64,7 @@ class StressPlan:
         StressError: the plan is not possible.
     """
 
-    scenario: Scenario
+    scenario: Scenario | OwnTools
     episodes: int = 200
     repeats: int = 1
     profile: str = "production"
@@ -78,7 +79,7 @@ class StressPlan:
         for name, low in (("episodes", 1), ("repeats", 1), ("intensity", 0)):
             if not getattr(self, name) >= low:
                 raise StressError(f"{name}: got {getattr(self, name)!r}; allowed: {low} or more")
-        if self.scenario.env != "workflow":
+        if self.scenario.env not in ("workflow", OwnTools.env):
             raise StressError(
                 f"scenario {self.scenario.name!r}: a {self.scenario.env} has no tools for an agent; allowed: a workflow"
             )
@@ -89,12 +90,12 @@ class StressPlan:
             raise StressError(f"intensities: got {bad[0]!r}; allowed: numbers from 0")
         if self.evalset is not None and (self.isolate or self.intensities):
             raise StressError("a frozen set says how its episodes are played; leave --isolate and --intensities out")
-        fault_groups(self.scenario, self.profile, "effect")  # refuses an unknown profile
+        _effects(self.scenario, self.profile)  # refuses an unknown profile
 
     @property
     def alone(self) -> list[str]:
         """The effects that are played alone."""
-        return fault_groups(self.scenario, self.profile, "effect") if self.isolate else []
+        return _effects(self.scenario, self.profile) if self.isolate else []
 
     @property
     def curve(self) -> list[float]:
@@ -148,9 +149,11 @@ class StressPlan:
     def config(self, agent: str, limits: Limits) -> dict[str, Any]:
         """What a resumed run must share."""
         path = self.scenario.path
+        own = self.scenario.about() if isinstance(self.scenario, OwnTools) else {}
         return {
             "format": FORMAT,
             **self.about(agent),
+            **own,
             "repeats": self.repeats,
             "isolate": self.alone,
             "intensities": [float(value) for value in self.intensities],
@@ -162,7 +165,7 @@ class StressPlan:
 
 def stress(
     agent: str | Callable[[Any], Any],
-    scenario: str | Path | Scenario | None = None,
+    scenario: str | Path | Scenario | OwnTools | None = None,
     *,
     overrides: Iterable[str] = (),
     episodes: int = 200,
@@ -188,7 +191,8 @@ def stress(
 
     Args:
         agent: see :func:`brownout.trainers.stress_agents.load_agent`; or a function of a module or file.
-        scenario: built-in name, file or scenario of a workflow; with ``evalset`` only if its file has moved.
+        scenario: built-in name, file or scenario of a workflow, or tools of your own; with ``evalset`` only if its
+            file has moved.
         overrides: of the scenario, ``field=value``.
         episodes: episodes per condition.
         repeats: how often each is played; an agent that draws lots differs between them.
@@ -331,9 +335,22 @@ def agent_spec(agent: Callable[[Any], Any]) -> str:
     return f"{file}:{name}"
 
 
+def _effects(scenario: Scenario | OwnTools, profile: str) -> list[str]:
+    """The effects of a profile, each once."""
+    return scenario.effects if isinstance(scenario, OwnTools) else fault_groups(scenario, profile, "effect")
+
+
 def _plan(
-    scenario: str | Path | Scenario | None, overrides: Iterable[str], evalset: str | Path | None, **options: Any
-) -> StressPlan:
+    scenario: str | Path | Scenario | OwnTools | None, overrides: Iterable[str], evalset: str | Path | None,
+    **options: Any,
+) -> StressPlan:  # fmt: skip
+    if isinstance(scenario, OwnTools):
+        if evalset is not None or list(overrides) or options["profile"] not in ("production", PROFILE):
+            raise StressError("tools of your own have one plan of faults; leave evalset, overrides and profile out")
+        if options["split"] != "eval":
+            raise StressError(f"split: got {options['split']!r}; tools of your own have one: eval")
+        options["profile"] = PROFILE
+        return StressPlan(scenario, **options)
     if evalset is not None:
         from .evaluation_set import read_set
 

@@ -20,7 +20,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from types import ModuleType
@@ -30,9 +30,16 @@ from ..errors import AgentError
 
 if TYPE_CHECKING:
     from ..envs.tools import ToolEpisode
+    from .own_episode import OwnEpisode
 
 _SPEC: Final = re.compile(r"(?P<place>[^:]+|.+\.py):(?P<name>[A-Za-z_]\w*(\.[A-Za-z_]\w*)*)")
+PLACES: Final = "module:callable or path/file.py:callable"
 FORMS: Final = "module:callable, path/file.py:callable, http:COMMAND or mcp:COMMAND"
+_TAKES: Final = {
+    "agent": ("agent(session)", "one session"),
+    "tools": ("make()", "nothing"),
+    "check": ("check(world, answer)", "a world and an answer"),
+}
 LINGER_S: Final = 5.0  # real seconds that a command gets to end after its episode has
 _POLL_S: Final = 0.02
 _STOP_S: Final = 2.0  # what a command gets between SIGTERM and SIGKILL
@@ -73,8 +80,8 @@ class AgentDriver(Protocol):
         """Whether the agent runs in a process of its own."""
         ...
 
-    def run(self, episode: ToolEpisode, stopped: Callable[[], bool]) -> None:
-        """Let the agent work until it returns.
+    def run(self, episode: ToolEpisode | OwnEpisode, stopped: Callable[[], bool]) -> Any:
+        """Let the agent work until it returns, and return what it does.
 
         Args:
             episode: the episode, open.
@@ -97,11 +104,10 @@ class CallableDriver:
     digest: str | None
     remote: bool = False
 
-    def run(self, episode: ToolEpisode, stopped: Callable[[], bool]) -> None:
+    def run(self, episode: ToolEpisode | OwnEpisode, stopped: Callable[[], bool]) -> Any:
         """Call it; an async agent gets an event loop of its own."""
         answer = self.agent(episode.session)
-        if inspect.isawaitable(answer):
-            asyncio.run(_finish(answer))
+        return asyncio.run(_finish(answer)) if inspect.isawaitable(answer) else answer
 
 
 @dataclass(frozen=True)
@@ -120,9 +126,12 @@ class CommandDriver:
     digest: str | None
     remote: bool = True
 
-    def run(self, episode: ToolEpisode, stopped: Callable[[], bool]) -> None:
+    def run(self, episode: ToolEpisode | OwnEpisode, stopped: Callable[[], bool]) -> None:
         """Serve the session, start the command and wait for its end."""
+        from ..envs.tools import ToolEpisode
         from .stress_faces import open_face
+
+        assert isinstance(episode, ToolEpisode), "tools of one's own are no service; a run refuses them"
 
         over_at: float | None = None
         with open_face(self.face, episode) as told:
@@ -155,27 +164,49 @@ def load_agent(spec: str) -> AgentDriver:
     face, sign, command = spec.partition(":")
     if sign and face in ("http", "mcp"):
         return _command(spec, face, command)
+    return CallableDriver(spec, find_callable(spec, "agent", (None,)), source_digest(spec))
+
+
+def find_callable(
+    spec: str, role: str, arguments: Sequence[None], modules: dict[str, ModuleType] | None = None
+) -> Callable[..., Any]:
+    """Import what a user named.
+
+    Args:
+        spec: ``module:callable`` or ``path/file.py:callable``.
+        role: what it is for, for messages.
+        arguments: it must take as many; none asks for nothing.
+        modules: what was imported for other names, by place; a file is not run again.
+
+    Raises:
+        AgentError: there is no such module, file or callable, or importing it failed.
+    """
     match = _SPEC.fullmatch(spec)
     if match is None:
-        raise AgentError(f"agent {spec!r}: not of a form that is known; allowed: {FORMS}")
+        allowed = FORMS if role == "agent" else PLACES
+        raise AgentError(f"{role} {spec!r}: not of a form that is known; allowed: {allowed}")
     place, name = match["place"], match["name"]
-    module = _module(spec, place)
-    found: Any = module
+    form, given = _TAKES[role]
+    modules = {} if modules is None else modules
+    if place not in modules:
+        modules[place] = _module(f"{role} {spec!r}", place)
+    found: Any = modules[place]
     for part in name.split("."):
         if not hasattr(found, part):
             near = difflib.get_close_matches(part, dir(found), n=1)
             hint = f"; did you mean {near[0]!r}?" if near else ""
-            raise AgentError(f"agent {spec!r}: {place!r} has no {part!r}{hint}")
+            raise AgentError(f"{role} {spec!r}: {place!r} has no {part!r}{hint}")
         found = getattr(found, part)
     if not callable(found):
-        raise AgentError(f"agent {spec!r}: {name!r} is a {type(found).__name__}; allowed: a callable agent(session)")
+        raise AgentError(f"{role} {spec!r}: {name!r} is a {type(found).__name__}; allowed: a callable {form}")
     try:
-        inspect.signature(found).bind(None)
+        if arguments:
+            inspect.signature(found).bind(*arguments)
     except TypeError as error:
-        raise AgentError(f"agent {spec!r}: cannot be called with one session: {error}") from None
+        raise AgentError(f"{role} {spec!r}: cannot be called with {given}: {error}") from None
     except ValueError:
         pass  # a builtin that does not say its parameters
-    return CallableDriver(spec, found, _digest(getattr(module, "__file__", None)))
+    return found
 
 
 def _command(spec: str, face: str, text: str) -> CommandDriver:
@@ -189,7 +220,7 @@ def _command(spec: str, face: str, text: str) -> CommandDriver:
     return CommandDriver(spec, face, command, _digest(files[0]) if files else None)
 
 
-def _module(spec: str, place: str) -> ModuleType:
+def _module(what: str, place: str) -> ModuleType:
     try:
         if not place.endswith(".py"):
             here = os.getcwd()
@@ -198,7 +229,7 @@ def _module(spec: str, place: str) -> ModuleType:
             return importlib.import_module(place)
         path = Path(place).expanduser().absolute()
         if not path.is_file():
-            raise AgentError(f"agent {spec!r}: no file {place!r}")
+            raise AgentError(f"{what}: no file {place!r}")
         if str(path.parent) not in sys.path:
             sys.path.insert(0, str(path.parent))  # as when it is run as a script
         name = f"brownout_agent_{path.stem}"  # a file may be called like a module of the standard library
@@ -212,7 +243,15 @@ def _module(spec: str, place: str) -> ModuleType:
     except AgentError:
         raise
     except (Exception, SystemExit) as error:
-        raise AgentError(f"agent {spec!r}: cannot import {place!r}: {type(error).__name__}: {error}") from error
+        raise AgentError(f"{what}: cannot import {place!r}: {type(error).__name__}: {error}") from error
+
+
+def source_digest(spec: str) -> str | None:
+    """Digest of the file in which :func:`find_callable` finds something; None for a module not imported yet."""
+    place = spec.rpartition(":")[0]
+    if place.endswith(".py"):
+        return _digest(str(Path(place).expanduser()))
+    return _digest(getattr(sys.modules.get(place), "__file__", None))
 
 
 def _digest(file: str | None) -> str | None:
@@ -221,8 +260,8 @@ def _digest(file: str | None) -> str | None:
     return hashlib.sha256(Path(file).read_bytes()).hexdigest()[:16]
 
 
-async def _finish(answer: Awaitable[Any]) -> None:
-    await answer
+async def _finish(answer: Awaitable[Any]) -> Any:
+    return await answer
 
 
 def _end(process: subprocess.Popen[bytes]) -> None:

@@ -20,39 +20,48 @@ from ..errors import ArtefactError, StressError
 from ..scenarios.loading import load_scenario, scenario_data
 from ..scenarios.schema import Scenario
 from .artefact import read_json, write_text
+from .own_tools import OwnTools
 from .stress_report import REPORT_FILE
 from .stress_rows import ROWS_FILE, EpisodeRow, Key, read_rows
 
 CONFIG_FILE: Final = "config.json"
 SCENARIO_FILE: Final = "scenario.yaml"
+TOOLS_FILE: Final = "tools.json"  # instead of a scenario
 REQUESTS_FILE: Final = "requests.jsonl"
 LOG_FILE: Final = "agent.log"
 REPORT_NAMES: Final = {"html": "report.html", "md": "report.md", "json": "report.json", "junit": "junit.xml"}
 _FREE: Final = ("scenario_file", "evalset_file")  # may differ between the parts of a resumed run
 
 
-def keep_scenario(folder: Path, scenario: Scenario) -> None:
-    """Write the scenario into a run folder, made if missing.
+def keep_scenario(folder: Path, scenario: Scenario | OwnTools) -> None:
+    """Write the scenario, or what takes its place, into a run folder, made if missing.
 
     Raises:
         ArtefactError: the folder cannot be written.
     """
-    text = yaml.safe_dump(scenario_data(scenario), sort_keys=False, allow_unicode=True, width=110)
-    where = None if scenario.path is None else str(scenario.path.absolute())
+    if isinstance(scenario, OwnTools):
+        name, other, text = TOOLS_FILE, SCENARIO_FILE, json.dumps(scenario.to_dict(), indent=2) + "\n"
+    else:
+        where = None if scenario.path is None else str(scenario.path.absolute())
+        data = yaml.safe_dump(scenario_data(scenario), sort_keys=False, allow_unicode=True, width=110)
+        name, other, text = SCENARIO_FILE, TOOLS_FILE, f"# from {json.dumps(where)}\n{data}"
     try:
         folder.mkdir(parents=True, exist_ok=True)
-        write_text(folder / SCENARIO_FILE, f"# from {json.dumps(where)}\n{text}")
+        write_text(folder / name, text)
+        (folder / other).unlink(missing_ok=True)
     except OSError as error:
         raise ArtefactError(f"{folder}: cannot write the run folder: {error}") from error
 
 
-def load_kept_scenario(folder: Path) -> Scenario:
-    """The scenario of a run folder; what it names by a relative path is found where it was.
+def load_kept_scenario(folder: Path) -> Scenario | OwnTools:
+    """The scenario of a run folder, or what takes its place; relative paths in it are found where they were.
 
     Raises:
         ArtefactError: there is none.
         ScenarioError: it is not valid.
     """
+    if (folder / TOOLS_FILE).is_file():
+        return OwnTools.from_dict(read_json(folder / TOOLS_FILE, "; a stress run wrote it"))
     path = folder / SCENARIO_FILE
     try:
         first = path.read_text(encoding="utf-8").partition("\n")[0]

@@ -12,6 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 from ..scenarios.fault_selection import select_faults
 from ..scenarios.schema import Scenario
+from .own_episode import OwnEpisode
+from .own_tools import OwnTools
 from .stress_agents import AgentDriver, AgentFailed, AgentStopped
 from .stress_rows import AgentOutcome, EpisodeRow, Key, row_from
 from .stress_watch import Event, Limits, Watch
@@ -55,42 +57,50 @@ class Job:
 
 
 class Stage:
-    """Opens episodes of one scenario.
+    """Opens episodes of one scenario, or over tools of a team's own.
 
     Args:
-        scenario: the scenario.
+        scenario: the scenario, or the tools.
         limits: ceilings of every episode.
     """
 
-    def __init__(self, scenario: Scenario, limits: Limits) -> None:
+    def __init__(self, scenario: Scenario | OwnTools, limits: Limits) -> None:
         self.scenario, self.limits = scenario, limits
         self._alone: dict[tuple[str, str], Scenario] = {}
 
-    def open(self, job: Job, watch: Watch | None = None) -> ToolEpisode:
+    def open(self, job: Job, watch: Watch | None = None) -> ToolEpisode | OwnEpisode:
         """Begin the episode of a job."""
+        if isinstance(self.scenario, OwnTools):
+            return OwnEpisode(self.scenario, _about(job), self.limits.max_calls, job.only, watch)
+        return self._open(self.scenario, job, watch)
+
+    def _open(self, scenario: Scenario, job: Job, watch: Watch | None = None) -> ToolEpisode:
         from ..envs.tools import ToolEpisode
 
         return ToolEpisode(
-            self._scenario(job), job.seed, profile=job.profile, intensity=job.intensity, split=job.split,
+            self._scenario(scenario, job), job.seed, profile=job.profile, intensity=job.intensity, split=job.split,
             episode=job.episode, max_calls=self.limits.max_calls, watch=watch,
         )  # fmt: skip
 
-    def again(self, job: Job, events: Iterable[Event]) -> ToolEpisode:
-        """Make an episode again from its recorded events.
+    def again(self, job: Job, events: Iterable[Event]) -> ToolEpisode | OwnEpisode:
+        """Make an episode again from its recorded events; tools of one's own are not called again.
 
         Raises:
             EpisodeError: an answer differs from the recorded one.
         """
         from ..envs.tools import ToolEpisode
 
-        return ToolEpisode.replay(self.open(job).header | {"scenario": self._scenario(job)}, events)
+        if isinstance(self.scenario, OwnTools):
+            return OwnEpisode(self.scenario, _about(job), self.limits.max_calls, events=events)
+        header = self._open(self.scenario, job).header
+        return ToolEpisode.replay(header | {"scenario": self._scenario(self.scenario, job)}, events)
 
-    def _scenario(self, job: Job) -> Scenario:
+    def _scenario(self, scenario: Scenario, job: Job) -> Scenario:
         if job.only is None:
-            return self.scenario
+            return scenario
         key = job.profile, job.only
         if key not in self._alone:
-            self._alone[key] = select_faults(self.scenario, job.profile, only=[job.only])
+            self._alone[key] = select_faults(scenario, job.profile, only=[job.only])
         return self._alone[key]
 
     def play(
@@ -113,7 +123,9 @@ class Stage:
         how: AgentOutcome = "returned"
         why: str | None = None
         try:
-            driver.run(episode, watch.outlived)
+            answer = driver.run(episode, watch.outlived)
+            if isinstance(episode, OwnEpisode):
+                episode.returned(answer)
         except AgentStopped:
             why = "went on after the end of its episode and was stopped"
         except AgentFailed as error:
@@ -135,8 +147,8 @@ class Stage:
         return self.row(job, episode, how, why, wall_s, ended, reported), episode.events
 
     def row(
-        self, job: Job, episode: ToolEpisode, how: AgentOutcome, why: str | None, wall_s: float, ended: str | None,
-        reported_usd: float,
+        self, job: Job, episode: ToolEpisode | OwnEpisode, how: AgentOutcome, why: str | None, wall_s: float,
+        ended: str | None, reported_usd: float,
     ) -> EpisodeRow:  # fmt: skip
         """Close an episode and write down what became of it.
 
@@ -178,6 +190,10 @@ class Stage:
             "outcome": "harness_error", "agent_outcome": how, "error": why, "wall_s": wall_s,
         }  # fmt: skip
         return row_from(data, "episode")
+
+
+def _about(job: Job) -> dict[str, Any]:
+    return {name: getattr(job, name) for name in ("profile", "intensity", "split", "seed", "episode")}
 
 
 def _place(error: BaseException) -> str:

@@ -14,6 +14,7 @@ from ..scenarios.schema import Scenario
 from .artefact import brownout_version
 from .evaluation_set import EvaluationSet, expected_end, read_set
 from .freeze import job_of
+from .own_tools import OwnTools
 from .stress_files import LOG_FILE, keep_scenario, load_kept_scenario, read_config, read_requests
 from .stress_play import Job, Stage
 from .stress_pool import Pool
@@ -67,7 +68,7 @@ class Source:
         records: its episodes.
     """
 
-    scenario: Scenario
+    scenario: Scenario | OwnTools
     limits: Limits
     records: tuple[Record, ...]
 
@@ -115,9 +116,7 @@ def stage_of(folder: Path) -> Stage:
         )
     scenario = load_kept_scenario(folder)
     if scenario.hash != config.get("scenario_hash"):
-        raise StressError(
-            f"{folder}: its scenario.yaml is {scenario.hash}; it was played on {config.get('scenario_hash')}"
-        )
+        raise StressError(f"{folder}: its scenario is {scenario.hash}; it was played on {config.get('scenario_hash')}")
     return Stage(scenario, Limits(**config["limits"]))
 
 
@@ -182,7 +181,12 @@ def replay(source: Source) -> Iterator[Replay]:
     """Make the recorded requests again and compare everything that happens.
 
     An episode of a set that no agent has played is opened and closed.
+
+    Raises:
+        StressError: it was played on tools of one's own, which nobody but an agent calls.
     """
+    if isinstance(source.scenario, OwnTools):
+        raise StressError("this run called tools of your own, whose world is not recorded; name an agent (--agent)")
     stage = Stage(source.scenario, source.limits)
     for record in source.records:
         try:
@@ -229,6 +233,7 @@ def _differences(source: Source, record: Record, row: EpisodeRow, whole: bool) -
     if not row.valid:
         found.append(f"no score: {row.error}")
     if record.expected is not None:
+        assert not isinstance(source.scenario, OwnTools)  # a frozen set is of a workflow
         now = expected_end(source.scenario, record.job)
         found += [f"{key}: {record.expected[key]} -> {now[key]}" for key in now if record.expected[key] != now[key]]
     if whole:

@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import numpy as np
 
+from .own_tools import PROFILE
 from .stress_metrics import MEANS, Sample, difference, differences, figures
 from .stress_report import CurvePoint, EffectRow, Figure, StressReport, WorstEpisode
 from .stress_rows import AGENT_OUTCOMES, CLEAN, FAULTED, INTENSITY, ONLY, EpisodeRow
@@ -60,7 +61,7 @@ def summarise(
         },
         effects=_effects(samples),
         intensity_curve=_curve(samples, about["intensity"]),
-        worst=_worst(faulted, clean, folder),
+        worst=_worst(faulted, clean, folder, about["agent"] if about["profile"] == PROFILE else None),
         smallest_detectable={name: least for name, (_, least) in paired.items()},
         notes=(*notes, *_warnings(rows)),
         wall_s=wall_s,
@@ -130,7 +131,7 @@ def _curve(samples: Mapping[str, Sample], intensity: float) -> tuple[CurvePoint,
     return tuple(point(at) for at in sorted(points))
 
 
-def _worst(faulted: Sample, clean: Sample, folder: Path) -> tuple[WorstEpisode, ...]:
+def _worst(faulted: Sample, clean: Sample, folder: Path, agent: str | None) -> tuple[WorstEpisode, ...]:
     """The episodes of the lowest utility, each once, its worst repeat standing for it."""
     ranked = sorted((*faulted.rows, *clean.rows), key=lambda row: (row.utility, _rank(row.outcome, OUTCOMES), row.key))
     first: dict[tuple[str, int, int], EpisodeRow] = {}
@@ -141,19 +142,21 @@ def _worst(faulted: Sample, clean: Sample, folder: Path) -> tuple[WorstEpisode, 
         WorstEpisode(
             seed=row.seed, episode=row.episode, repeat=row.repeat, condition=row.condition, outcome=row.outcome,
             agent_outcome=row.agent_outcome, utility=row.utility, timeline=row.timeline,
-            replay=replay_command(folder, row),
+            replay=replay_command(folder, row, agent),
         )
         for row in list(first.values())[:WORST]
     )  # fmt: skip
 
 
-def replay_command(folder: Path, row: EpisodeRow) -> str:
-    """The line that plays a recorded episode again."""
+def replay_command(folder: Path, row: EpisodeRow, agent: str | None = None) -> str:
+    """The line that plays a recorded episode again, with an agent if it has to be one."""
     words = ["brownout", "replay", str(folder), "--episode", str(row.episode), "--seed", str(row.seed)]
     if row.condition != FAULTED:
         words += ["--condition", row.condition]
     if row.repeat:
         words += ["--repeat", str(row.repeat)]
+    if agent is not None:
+        words += ["--agent", agent]
     return shlex.join(words)
 
 

@@ -17,6 +17,7 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import BrownoutError
+from .own_tools import OwnTools
 from .stress_agents import AgentDriver, load_agent
 from .stress_files import load_kept_scenario
 from .stress_play import Job, Stage
@@ -43,7 +44,9 @@ def main(pipe_number: int) -> None:
     try:
         stage = Stage(load_kept_scenario(Path(order["folder"])), Limits(**order["limits"]))
         driver = load_agent(order["agent"])
-        if driver.remote:
+        if isinstance(stage.scenario, OwnTools):
+            stage.scenario.prepare(driver)
+        elif driver.remote:
             from . import stress_faces
 
             stress_faces.start()
