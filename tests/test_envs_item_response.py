@@ -233,6 +233,7 @@ def test_correlated_repeats_are_worth_less_than_fresh_draws() -> None:
         ("limits.deadline_s=3000", "limits.deadline_s: 3000 can be reached"),
         ("judge.cost_usd=3.0", "limits.budget_usd: 10 can be reached"),
         ("tasks.ceiling=2.0", "tasks.ceiling: some tasks are beyond every configuration"),
+        ("tasks.drift={to: {bug: 0.2, feature: 0.8}, over: 100}", "tasks.drift: the mix of classes moves with"),
         ("tasks.effort={cost: {task: 0.5}}", "tasks.effort: what a call costs tells of the next one"),
         ("portfolio.deep.wrong={cost_factor: 2}", "portfolio.deep.wrong: what a call costs tells"),
         ("portfolio.deep.max_calls=64", "274625 states; allowed: 20000"),
@@ -267,7 +268,7 @@ def test_judges_that_it_does_not_know_are_refused() -> None:
 def test_every_field_of_a_scenario_is_accounted_for() -> None:
     """A new field may be one that the program must model or refuse: look there before it is added here."""
     known = {
-        ModelTasks: "kind classes difficulty family_sd configuration_sd hint_sd ceiling effort",
+        ModelTasks: "kind classes difficulty family_sd configuration_sd hint_sd ceiling effort drift",
         Configuration: "family skill cost_usd latency_s max_calls latent_sd wrong",
         Judge: "true_positive false_positive cost_usd latency_s correlation mistakes score_sd",
         Person: "accuracy cost_usd latency_s",
