@@ -15,7 +15,15 @@ from .artefact import brownout_version
 from .evaluation_set import EvaluationSet, expected_end, read_set
 from .freeze import job_of
 from .own_tools import OwnTools
-from .stress_files import LOG_FILE, keep_scenario, load_kept_scenario, read_config, read_requests
+from .stress_files import (
+    LOG_FILE,
+    SCENARIO_FILE,
+    TOOLS_FILE,
+    keep_scenario,
+    load_kept_scenario,
+    read_config,
+    read_requests,
+)
 from .stress_play import Job, Stage
 from .stress_pool import Pool
 from .stress_rows import FAULTED, EpisodeRow, read_rows, row_from
@@ -116,7 +124,8 @@ def stage_of(folder: Path) -> Stage:
         )
     scenario = load_kept_scenario(folder)
     if scenario.hash != config.get("scenario_hash"):
-        raise StressError(f"{folder}: its scenario is {scenario.hash}; it was played on {config.get('scenario_hash')}")
+        name = SCENARIO_FILE if isinstance(scenario, Scenario) else TOOLS_FILE
+        raise StressError(f"{folder}: its {name} is {scenario.hash}; it was played on {config.get('scenario_hash')}")
     return Stage(scenario, Limits(**config["limits"]))
 
 
