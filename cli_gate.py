@@ -10,6 +10,8 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
+from .trainers.wide import wide
+
 if TYPE_CHECKING:
     from .trainers.gate import GateResult
 
@@ -56,6 +58,5 @@ def _show(result: GateResult) -> None:
         colour = _COLOURS[check.verdict]
         detectable = f"{check.detectable:.3g}" if check.detectable == check.detectable else ""
         table.add_row(f"[{colour}]{check.verdict}[/]", check.rule, check.reason, detectable)
-    wide = Console(width=max(out.width, 150), file=out.file) if not out.is_terminal else out
-    wide.print(table)
+    wide(out).print(table)
     out.print(f"[bold {_COLOURS[result.verdict]}]{result.verdict}[/]")

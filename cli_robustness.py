@@ -22,6 +22,7 @@ from .cli_options import (
     SetOption,
     ppo_config,
 )
+from .trainers.wide import wide
 
 if TYPE_CHECKING:
     from .scenarios import Scenario
@@ -56,11 +57,10 @@ def _range(value: Estimate | Difference, digits: int = 3) -> str:
 
 
 def _print(table: Table, *lines: str) -> None:
-    # a table cut at the edge of a pipe would hide the intervals
-    wide = Console(width=max(out.width, 150), file=out.file) if not out.is_terminal else out
-    wide.print(table)
+    console = wide(out)
+    console.print(table)
     for line in lines:
-        wide.print(line, highlight=False)
+        console.print(line, highlight=False)
 
 
 def _plain(value: Any) -> Any:

@@ -20,6 +20,7 @@ from .cli_options import (
     SetOption,
 )
 from .errors import PolicyError
+from .trainers.wide import wide
 
 if TYPE_CHECKING:
     from .trainers.judge_sweep import JudgeSweep
@@ -39,11 +40,6 @@ def _numbers(option: str, text: str) -> list[float]:
 
 def _pm(estimate: Estimate, digits: int = 3) -> str:
     return f"{estimate.value:.{digits}f} ± {estimate.half_width:.{digits}f}"
-
-
-def _wide(console: Console) -> Console:
-    """A table cut at the edge of a pipe would hide what it is about."""
-    return console if console.is_terminal else Console(width=max(console.width, 150), file=console.file)
 
 
 @app.command()
@@ -115,8 +111,8 @@ def print_sweep(sweep: JudgeSweep, console: Console) -> None:
                 "" if d is None else f"{d.value:+.3f} [{d.low:+.3f}, {d.high:+.3f}]", style="bold" if first else None,
             )  # fmt: skip
         table.add_section()
-    wide = _wide(console)
-    wide.print(table)
+    console = wide(console)
+    console.print(table)
     for even in sweep.break_even:
         within = " to ".join("?" if end is None else f"{end:.3f}" for end in (even.low, even.high))
         rate = "not between 0 and 1" if even.rate is None else f"from {even.rate:.3f} ({within})"
@@ -125,7 +121,7 @@ def print_sweep(sweep: JudgeSweep, console: Console) -> None:
         at = (
             "" if len({e.true_positive for e in sweep.break_even}) == 1 else f" (right accepted {even.true_positive:g})"
         )
-        wide.print(f"{even.what}{at}: {rate}; {even.how}.", highlight=False)
+        console.print(f"{even.what}{at}: {rate}; {even.how}.", highlight=False)
 
 
 @app.command()
@@ -167,6 +163,6 @@ def budgets(
         )  # fmt: skip
         if row.policy == found.policies[-1]:
             table.add_section()
-    _wide(out).print(table)
+    wide(out).print(table)
     if picture is not None:
         out.print(f"wrote {picture}", highlight=False)

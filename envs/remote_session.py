@@ -21,7 +21,22 @@ from .tools import Response, Tool
 LAST = frozenset({"finish", "handoff", "abort"})
 
 
-class HttpSession:
+class _Closing:
+    """A context manager that closes itself at its end."""
+
+    def close(self) -> None:
+        raise NotImplementedError
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+class HttpSession(_Closing):
     """A session at ``brownout serve`` over HTTP; a context manager.
 
     Args:
@@ -105,16 +120,8 @@ class HttpSession:
         """Close the connections."""
         self._client.close()
 
-    def __enter__(self) -> Self:
-        return self
 
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
-
-
-class McpSession:
+class McpSession(_Closing):
     """A session at an MCP server of brownout, over the official client; a context manager.
 
     Args:
@@ -163,14 +170,6 @@ class McpSession:
     def close(self) -> None:
         """End the connection, and the command if there is one."""
         self._stack.close()
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        self.close()
 
 
 def wire_form(

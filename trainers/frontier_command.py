@@ -14,6 +14,7 @@ from .artefact import write_text
 from .frontier_curves import Curve, Frontier
 from .frontier_sweep import evaluate_frontier
 from .statistics import Estimate
+from .wide import wide
 
 
 def run_frontier(
@@ -74,7 +75,7 @@ def _figure(estimate: Estimate, digits: int, scale: float = 1.0) -> str:
 
 def print_frontier(frontier: Frontier, console: Console) -> None:
     """Print the figures of every curve, then the points of the policies asked for."""
-    wide = Console(width=max(console.width, 150), file=console.file) if not console.is_terminal else console
+    console = wide(console)
     title = f"{frontier.scenario}, profile {frontier.profile}"
     if frontier.intensity != 1.0:
         title += f" at intensity {frontier.intensity:g}"
@@ -94,9 +95,9 @@ def print_frontier(frontier: Frontier, console: Console) -> None:
             _figure(curve.cost_at_success, 4), _figure(curve.hypervolume_cost, 3),
             _figure(curve.hypervolume_latency, 3), style="bold" if place == 0 else None,
         )  # fmt: skip
-    wide.print(table)
+    console.print(table)
     for curve in frontier.curves[: frontier.policies]:
-        wide.print(_points(curve, frontier.sweep.name))
+        console.print(_points(curve, frontier.sweep.name))
     what = "right answers and right hand-overs" if frontier.quality == "resolved" else "right answers"
     lines = [
         f"Success counts {what}. The best single configuration is {frontier.best_single}: "
@@ -107,7 +108,7 @@ def print_frontier(frontier: Frontier, console: Console) -> None:
     over = "episodes" if frontier.clusters is None else f"the {frontier.clusters} recorded queries they replay"
     lines.append(f"Intervals: 95 %, bootstrap over {over}, the best single configuration's figures held fixed.")
     for line in lines:
-        wide.print(line, highlight=False)
+        console.print(line, highlight=False)
 
 
 def _points(curve: Curve, swept: str) -> Table:

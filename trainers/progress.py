@@ -8,10 +8,13 @@ import time
 from collections.abc import Mapping
 from pathlib import Path
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any, Self
 
 from ..errors import ArtefactError
 from ..extras import missing_extra
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
 
 Record = Mapping[str, Any]
 
@@ -72,31 +75,12 @@ class TensorBoard:
         self._writer.close()
 
 
-class LiveProgress:
-    """A bar with steps per second, utility, share of the ceiling and time left.
+class LiveBar:
+    """A bar that is drawn while it is entered; without a terminal there is none."""
 
-    Where the output is no terminal (a log of CI) it prints one line every ten seconds instead.
-    """
+    _bar: Progress | None = None
 
-    def __init__(self, steps: int, ceiling: float | None = None, every_s: float = 10.0) -> None:
-        from rich.console import Console
-        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
-
-        self._ceiling, self._steps, self._every_s, self._printed = ceiling, steps, every_s, time.monotonic()
-        self._console = Console(stderr=True)
-        self._bar: Progress | None = None
-        if self._console.is_terminal:
-            self._bar = Progress(
-                TextColumn("train"),
-                BarColumn(bar_width=24),
-                TaskProgressColumn(),
-                TextColumn("{task.fields[text]}"),
-                TimeRemainingColumn(),
-                console=self._console,
-            )
-            self._task = self._bar.add_task("train", total=steps, text="")
-
-    def __enter__(self) -> LiveProgress:
+    def __enter__(self) -> Self:
         """Start drawing."""
         if self._bar is not None:
             self._bar.start()
@@ -108,6 +92,30 @@ class LiveProgress:
         """Stop drawing and leave the last state on the screen."""
         if self._bar is not None:
             self._bar.stop()
+
+
+class LiveProgress(LiveBar):
+    """A bar with steps per second, utility, share of the ceiling and time left.
+
+    Where the output is no terminal (a log of CI) it prints one line every ten seconds instead.
+    """
+
+    def __init__(self, steps: int, ceiling: float | None = None, every_s: float = 10.0) -> None:
+        from rich.console import Console
+        from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeRemainingColumn
+
+        self._ceiling, self._steps, self._every_s, self._printed = ceiling, steps, every_s, time.monotonic()
+        self._console = Console(stderr=True)
+        if self._console.is_terminal:
+            self._bar = Progress(
+                TextColumn("train"),
+                BarColumn(bar_width=24),
+                TaskProgressColumn(),
+                TextColumn("{task.fields[text]}"),
+                TimeRemainingColumn(),
+                console=self._console,
+            )
+            self._task = self._bar.add_task("train", total=steps, text="")
 
     def write(self, record: Record) -> None:
         """Show one iteration."""

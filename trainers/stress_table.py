@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import time
 from collections import Counter
-from types import TracebackType
 from typing import Final
 
 from rich import box
@@ -14,11 +13,13 @@ from rich.table import Table
 from rich.text import Text
 
 from .figure_text import interval, number, tendency
+from .progress import LiveBar
 from .shadow import ShadowReport
 from .stress_replay import Replay
 from .stress_report import Figure, StressReport
 from .stress_rows import CLEAN, FAULTED, EpisodeRow
 from .stress_summary import LOUD_SHARE, OUTCOMES
+from .wide import wide
 
 _SHOWN: Final = (
     "success", "pass@1", "pass^", "utility", "silent_garbage", "duplicate_effect", "partial", "escalated", "aborted",
@@ -30,7 +31,7 @@ _WIDTH: Final = 120
 _TIMELINE: Final = 12  # lines of the worst episode that are printed
 
 
-class StressProgress:
+class StressProgress(LiveBar):
     """A bar with what became of the episodes so far; a line every ten seconds where there is no terminal."""
 
     def __init__(self, console: Console, every_s: float = 10.0) -> None:
@@ -40,26 +41,12 @@ class StressProgress:
         self._won: Counter[str] = Counter()
         self._played: Counter[str] = Counter()
         self._ended: Counter[str] = Counter()
-        self._bar = None
         if console.is_terminal:
             self._bar = Progress(
                 TextColumn("stress"), BarColumn(bar_width=24), MofNCompleteColumn(), TextColumn("{task.fields[text]}"),
                 TimeRemainingColumn(), console=console,
             )  # fmt: skip
             self._task = self._bar.add_task("stress", total=None, text="")
-
-    def __enter__(self) -> StressProgress:
-        """Start drawing."""
-        if self._bar is not None:
-            self._bar.start()
-        return self
-
-    def __exit__(
-        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
-    ) -> None:
-        """Stop drawing and leave the last state on the screen."""
-        if self._bar is not None:
-            self._bar.stop()
 
     def __call__(self, row: EpisodeRow, done: int, planned: int) -> None:
         """Take in one episode."""
@@ -87,7 +74,7 @@ class StressProgress:
 
 def print_report(report: StressReport, console: Console) -> None:
     """Print a run: metrics, outcomes, effects, curve and the worst episode."""
-    console = _wide(console)
+    console = wide(console, _WIDTH)
     console.print(_metrics(report))
     console.print(_outcomes(report))
     if report.effects:
@@ -114,7 +101,7 @@ def print_report(report: StressReport, console: Console) -> None:
 
 def print_shadow(report: ShadowReport, console: Console) -> None:
     """Print a comparison."""
-    console = _wide(console)
+    console = wide(console, _WIDTH)
     pairs = ", ".join(f"{count} {name}" for name, count in report.pairs.items())
     table = _table(title=f"{report.candidate} minus {report.baseline} on {report.scenario}: {pairs} pairs")
     table.add_column("metric")
@@ -161,11 +148,6 @@ def print_differences(replay: Replay, console: Console) -> None:
 
 def _table(*headers: str, title: str) -> Table:
     return Table(*headers, title=title, box=box.SIMPLE_HEAD, pad_edge=False, title_justify="left", title_style="bold")
-
-
-def _wide(console: Console) -> Console:
-    # a table cut at the edge of a pipe would hide the intervals
-    return console if console.is_terminal else Console(width=max(console.width, _WIDTH), file=console.file)
 
 
 def _metrics(report: StressReport) -> Table:

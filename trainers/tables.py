@@ -9,6 +9,7 @@ from rich.table import Table
 
 from .evaluation import Evaluation, PolicyResult
 from .statistics import Estimate
+from .wide import wide
 
 WRONG = ("wrong_answer", "silent_garbage", "duplicate_effect")  # what was said to be done and is not right
 
@@ -71,20 +72,19 @@ def print_evaluation(evaluation: Evaluation, console: Console | None = None) -> 
         table.add_column(heading, justify="left" if i == 0 else "right", no_wrap=True)
     for row in sorted(evaluation.rows, key=lambda r: -r.utility.value):
         table.add_row(*cells(evaluation, row), style="bold" if row is first else None)
-    # a table cut at the terminal's edge would hide the comparison
-    wide = Console(width=max(console.width, 200), file=console.file) if not console.is_terminal else console
-    wide.print(table)
+    console = wide(console, 200)
+    console.print(table)
     if evaluation.ceiling is not None:
-        wide.print(f"The optimum is {evaluation.ceiling:.4f} (exact).", highlight=False)
+        console.print(f"The optimum is {evaluation.ceiling:.4f} (exact).", highlight=False)
     elif evaluation.bound is not None and evaluation.bound_kind == "oracle":
-        wide.print(f"An oracle that sees what is hidden reaches {evaluation.bound:.3f} (no bound).", highlight=False)
+        console.print(f"An oracle that sees what is hidden reaches {evaluation.bound:.3f} (no bound).", highlight=False)
     elif evaluation.bound is not None:
-        wide.print(
+        console.print(
             f"Knowing every draw in advance would give {evaluation.bound:.3f} (the hindsight bound).",
             highlight=False,
         )
     if evaluation.clusters is not None:
-        wide.print(
+        console.print(
             f"Episodes replay {evaluation.clusters} recorded queries; intervals are cluster-robust over queries.",
             highlight=False,
         )
